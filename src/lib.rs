@@ -1,0 +1,3 @@
+//! GoTel, a dead-man's switch for scheduled jobs.
+
+pub mod reservation;

@@ -1,0 +1,109 @@
+//! Who hears of an event: from a reservation's wishes and the configured alerters to targets.
+
+use super::Settings;
+
+/// What the rules need to know of a configured alerter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Whether reservations that name no alerter use it.
+    pub default: bool,
+    /// Whether each notified address gets a delivery of its own (mail); else there is one target.
+    pub per_address: bool,
+    /// Whether its receiver folds repeats by key and closes by key (PagerDuty): it always gets the
+    /// trigger and then the resolve, never a combined message.
+    pub folds: bool,
+    /// Addresses used when a reservation names none. Never empty where `per_address`.
+    pub fallback: Vec<String>,
+}
+
+/// One (alerter, recipient).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// The alerter's name.
+    pub alerter: String,
+    /// Address, or "" for the alerter's one target.
+    pub recipient: String,
+}
+
+/// All configured alerters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes(Vec<Card>);
+
+impl Routes {
+    /// The alerters as configured, in order.
+    pub fn new(cards: Vec<Card>) -> Self {
+        Self(cards)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|c| c.name.clone()).collect()
+    }
+
+    /// The alerter of this name.
+    pub fn card(&self, name: &str) -> Option<&Card> {
+        self.0.iter().find(|c| c.name == name)
+    }
+
+    /// Whether the alerter's receiver folds by key.
+    pub fn folds(&self, name: &str) -> bool {
+        self.card(name).is_some_and(|c| c.folds)
+    }
+
+    /// Targets of a reservation's own events. Never empty while anything is configured: a name that is
+    /// no longer configured still gets its row, which falls to the default alerters if nobody has it.
+    pub fn targets(&self, settings: &Settings) -> Vec<Target> {
+        if settings.alerters.is_empty() {
+            let addresses: Vec<_> = settings.notify.addresses().map(str::to_owned).collect();
+            return self.defaults(&addresses, None);
+        }
+        self.named(&settings.alerters, settings)
+    }
+
+    /// Targets of one escalation step.
+    pub fn escalation(&self, settings: &Settings, step: usize) -> Vec<Target> {
+        settings.escalation.get(step).map_or_else(Vec::new, |e| self.named(&e.alerters, settings))
+    }
+
+    /// The default alerters' targets, leaving `except` out if there is any other. `addresses` may be empty.
+    pub fn defaults(&self, addresses: &[String], except: Option<&str>) -> Vec<Target> {
+        let usable: Vec<_> = self.0.iter().filter(|c| c.default && Some(c.name.as_str()) != except).collect();
+        let usable = if usable.is_empty() {
+            // Better over a channel that was not meant for it, or over the ailing one, than not at all.
+            let others: Vec<_> = self.0.iter().filter(|c| Some(c.name.as_str()) != except).collect();
+            if others.is_empty() { self.0.iter().collect() } else { others }
+        } else {
+            usable
+        };
+        unique(usable.into_iter().flat_map(|card| fan_out(card, addresses)).collect())
+    }
+
+    fn named(&self, names: &[String], settings: &Settings) -> Vec<Target> {
+        let addresses: Vec<_> = settings.notify.addresses().map(str::to_owned).collect();
+        let mut targets = Vec::new();
+        for name in names {
+            match self.card(name) {
+                Some(card) => targets.extend(fan_out(card, &addresses)),
+                None => targets.push(Target { alerter: name.clone(), recipient: String::new() }),
+            }
+        }
+        unique(targets)
+    }
+}
+
+fn fan_out(card: &Card, addresses: &[String]) -> Vec<Target> {
+    let to = |recipient: &str| Target { alerter: card.name.clone(), recipient: recipient.to_owned() };
+    if !card.per_address {
+        return vec![to("")];
+    }
+    let addresses = if addresses.is_empty() { &card.fallback } else { addresses };
+    addresses.iter().map(|a| to(a)).collect()
+}
+
+fn unique(mut targets: Vec<Target>) -> Vec<Target> {
+    let mut seen = std::collections::HashSet::new();
+    targets.retain(|t| seen.insert(t.clone()));
+    targets
+}
