@@ -1,3 +1,30 @@
 //! GoTel, a dead-man's switch for scheduled jobs.
+//!
+//! The module map, from the top down; arrows point down only:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | the command line: one subcommand, one file |
+//! | [`replica`] | every part of one process wired, started and ended in order |
+//! | [`config`] | flags, environment and one YAML file |
+//! | [`http`] | the API and the pages |
+//! | [`coordinator`] | lease, evaluator, own outages, housekeeping |
+//! | [`alert`] | the alerters and the outbox's dispatchers |
+//! | [`checkin`] | the write path |
+//! | [`store`] | what is known, in SQLite, MariaDB or MySQL |
+//! | [`lifecycle`], [`metrics`], [`telemetry`], [`clock`] | the process: its loops, figures, logs and time |
+//! | [`reservation`] | the rules: pure, no clock, no I/O |
 
+pub mod alert;
+pub mod checkin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod http;
+pub mod lifecycle;
+pub mod metrics;
+pub mod replica;
 pub mod reservation;
+pub mod store;
+pub mod telemetry;

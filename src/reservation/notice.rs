@@ -163,6 +163,7 @@ impl Notice {
             Event::Resolve if self.ran_well() => "The job ran well again".to_owned(),
             Event::Resolve => format!("The incident was closed: {}", self.closed_because()),
             Event::Cancel => "The reservation was checked out".to_owned(),
+            Event::Recovered if self.reason == Reason::System => "It is over".to_owned(),
             Event::Recovered => "The job was late and ran well again before anybody could be told".to_owned(),
             _ => return None,
         };

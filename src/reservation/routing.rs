@@ -107,3 +107,64 @@ fn unique(mut targets: Vec<Target>) -> Vec<Target> {
     targets.retain(|t| seen.insert(t.clone()));
     targets
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reservation::Draft;
+
+    fn card(name: &str, default: bool, per_address: bool) -> Card {
+        let fallback = if per_address { vec!["ops@example.org".into()] } else { Vec::new() };
+        Card { name: name.into(), default, per_address, folds: name == "pager", fallback }
+    }
+
+    fn routes() -> Routes {
+        Routes::new(vec![card("mail", true, true), card("pager", false, false), card("chat", true, false)])
+    }
+
+    fn settings(alerters: &[&str], notify: &[&str]) -> Settings {
+        let text = |items: &[&str]| Some(items.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        let draft = Draft {
+            every: Some("1h".into()),
+            alerters: text(alerters).filter(|a| !a.is_empty()),
+            notify: text(notify),
+            ..Draft::default()
+        };
+        let known = ["mail", "pager", "chat", "gone"].map(String::from);
+        Settings::parse(&draft, &known, 0).unwrap()
+    }
+
+    fn names(targets: &[Target]) -> Vec<String> {
+        targets.iter().map(|t| format!("{}:{}", t.alerter, t.recipient)).collect()
+    }
+
+    #[test]
+    fn each_notified_address_gets_a_delivery_of_its_own_and_a_fixed_target_one() {
+        let targets = routes().targets(&settings(&[], &["a@example.org", "b@example.org", "#ops"]));
+        assert_eq!(names(&targets), ["mail:a@example.org", "mail:b@example.org", "chat:"]);
+    }
+
+    #[test]
+    fn a_reservation_that_names_no_address_still_reaches_somebody() {
+        assert_eq!(names(&routes().targets(&settings(&["mail"], &["Jim"]))), ["mail:ops@example.org"]);
+    }
+
+    #[test]
+    fn named_alerters_replace_the_default_ones() {
+        assert_eq!(names(&routes().targets(&settings(&["pager"], &["a@example.org"]))), ["pager:"]);
+    }
+
+    #[test]
+    fn an_alerter_that_is_configured_no_longer_keeps_its_row() {
+        assert_eq!(names(&routes().targets(&settings(&["gone"], &[]))), ["gone:"]);
+    }
+
+    #[test]
+    fn trouble_with_an_alerter_is_told_over_the_others() {
+        assert_eq!(names(&routes().defaults(&[], Some("mail"))), ["chat:"]);
+        let only = Routes::new(vec![card("mail", true, true)]);
+        assert_eq!(names(&only.defaults(&[], Some("mail"))), ["mail:ops@example.org"]);
+        let no_default = Routes::new(vec![card("mail", true, true), card("pager", false, false)]);
+        assert_eq!(names(&no_default.defaults(&[], Some("mail"))), ["pager:"]);
+    }
+}

@@ -1,0 +1,275 @@
+//! The configuration: scalars by flag, environment or file (in this order), structure in one YAML file.
+//!
+//! Promises: what [`Config::load`] returns can be run; a mistake names the file, the line, the field and
+//! what would be right; an unknown key is refused, since a misspelt `alerters` must not be silence.
+//!
+//! Does not promise: that a database or a mail server answers. `gotel alerter test` and the start tell.
+
+mod locate;
+
+use crate::alert::config::{AlerterConfig, Written, or_console, parse};
+use crate::alert::secret::{Lookup, expand, process_env};
+use crate::http::auth::{AuthConfig, Mode};
+use crate::reservation::{Invalid, duration};
+use crate::store::Retention;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where GoTel listens unless told otherwise: only this machine can reach it, so it may be open.
+pub const LISTEN: &str = "127.0.0.1:8080";
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct File {
+    listen: Option<String>,
+    database_url: Option<String>,
+    database_url_file: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    external_url: Option<String>,
+    replica: Option<String>,
+    auth: AuthConfig,
+    alerters: Vec<Written>,
+    retention: WrittenRetention,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct WrittenRetention {
+    history: Option<String>,
+    incidents: Option<String>,
+}
+
+/// Scalars that a flag or the environment may set, each outranking the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Scalars {
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, env = "GOTEL_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+
+    /// Where reservations are kept: sqlite:///path/gotel.db or mysql://user:password@host/database
+    /// [default: gotel.db in the data folder]
+    #[arg(long, env = "GOTEL_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Folder of the embedded database
+    /// [default: data]
+    #[arg(long, env = "GOTEL_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Address at which people reach the pages, for links in alerts
+    #[arg(long, env = "GOTEL_EXTERNAL_URL", value_name = "URL")]
+    pub external_url: Option<String>,
+
+    /// This replica's name [default: the host's name]
+    #[arg(long, env = "GOTEL_REPLICA", value_name = "NAME")]
+    pub replica: Option<String>,
+
+    /// Who may call: `tokens`, or `none` to be open to everybody who can reach the address
+    /// [default: open on loopback, tokens elsewhere]
+    #[arg(long, env = "GOTEL_AUTH", value_name = "MODE")]
+    pub auth: Option<Mode>,
+}
+
+/// A configuration that can be run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The database; may hold a password.
+    pub database_url: SecretString,
+    /// Address of the pages for links, without a slash at the end.
+    pub external_url: Option<String>,
+    /// This replica's name.
+    pub replica: String,
+    /// What the command line said of authentication.
+    pub auth_mode: Option<Mode>,
+    /// The tokens.
+    pub auth: AuthConfig,
+    /// The alerters; the terminal when none is configured.
+    pub alerters: Vec<AlerterConfig>,
+    /// How long things are kept.
+    pub retention: Retention,
+}
+
+/// A configuration that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not YAML, or not of this shape.
+    #[error("{path}:{line}: {message}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line of the mistake.
+        line: u64,
+        /// What and what would be right.
+        message: String,
+    },
+    /// A value in the file is wrong.
+    #[error("{path}:{line}: {invalid}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Line of the field, or of what should hold it.
+        line: u64,
+        /// The field and what would be right.
+        invalid: Invalid,
+    },
+    /// A flag or variable is wrong.
+    #[error("{0}")]
+    Flag(Invalid),
+}
+
+impl Config {
+    /// Loads `file` (if any) under `scalars`.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn load(file: Option<&Path>, scalars: &Scalars) -> Result<Self, ConfigError> {
+        Self::load_with(file, scalars, &process_env)
+    }
+
+    fn load_with(path: Option<&Path>, scalars: &Scalars, env: Lookup<'_>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return build(File::default(), scalars, env).map_err(ConfigError::Flag);
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let file = match text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
+            true => File::default(),
+            false => serde_yaml::from_str(&text).map_err(|e| locate::malformed(path, &text, &e))?,
+        };
+        build(file, scalars, env).map_err(|invalid| match locate::line_of(&text, &invalid.field) {
+            Some(line) => ConfigError::Wrong { path: path.to_owned(), line, invalid },
+            None => ConfigError::Flag(invalid),
+        })
+    }
+}
+
+fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Invalid> {
+    let listen = scalars.listen.clone().or(file.listen).unwrap_or_else(|| LISTEN.into());
+    let data_dir = scalars.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data"));
+    let external_url = scalars.external_url.clone().or(file.external_url);
+    Ok(Config {
+        listen: listen.parse().map_err(|_| {
+            Invalid::new(
+                "listen",
+                format!("{listen:?} is not an address with a port: write 127.0.0.1:8080 or 0.0.0.0:8080"),
+            )
+        })?,
+        database_url: database_url(scalars, file.database_url, file.database_url_file, &data_dir, env)?,
+        external_url: external_url.map(|url| external(&url)).transpose()?,
+        replica: replica(scalars.replica.clone().or(file.replica))?,
+        auth_mode: scalars.auth,
+        auth: file.auth,
+        alerters: or_console(parse(file.alerters, env)?),
+        retention: Retention {
+            history_ms: retention(
+                "retention.history",
+                file.retention.history,
+                crate::coordinator::KEEP.history_ms,
+            )?,
+            incidents_ms: retention(
+                "retention.incidents",
+                file.retention.incidents,
+                crate::coordinator::KEEP.incidents_ms,
+            )?,
+        },
+    })
+}
+
+fn database_url(
+    scalars: &Scalars,
+    written: Option<String>,
+    file: Option<PathBuf>,
+    data_dir: &Path,
+    env: Lookup<'_>,
+) -> Result<SecretString, Invalid> {
+    let url = match (&scalars.database_url, written, file) {
+        (Some(url), _, _) => url.clone(),
+        (None, Some(_), Some(_)) => {
+            return Err(Invalid::new("databaseUrl", "is given beside databaseUrlFile: keep one of the two"));
+        }
+        (None, Some(url), None) => {
+            let expanded = expand("databaseUrl", &url, env)?;
+            if expanded == url && has_password(&url) {
+                return Err(Invalid::new(
+                    "databaseUrl",
+                    "holds a password: keep the URL in a file (databaseUrlFile) or in the environment \
+                     (GOTEL_DATABASE_URL, or ${NAME} here)",
+                ));
+            }
+            expanded
+        }
+        (None, None, Some(path)) => {
+            let text = std::fs::read_to_string(&path).map_err(|e| {
+                Invalid::new("databaseUrlFile", format!("cannot be read ({}): {e}", path.display()))
+            })?;
+            text.trim().to_owned()
+        }
+        (None, None, None) => format!("sqlite://{}", data_dir.join("gotel.db").display()),
+    };
+    Ok(url.into())
+}
+
+fn has_password(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| url.password().is_some())
+}
+
+fn external(text: &str) -> Result<String, Invalid> {
+    let right = "write the address people open in a browser, such as https://gotel.example.org";
+    match url::Url::parse(text) {
+        Ok(url)
+            if matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.query().is_none() =>
+        {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(Invalid::new("externalUrl", format!("{text:?} is not such an address: {right}"))),
+    }
+}
+
+fn replica(name: Option<String>) -> Result<String, Invalid> {
+    let name = name.unwrap_or_else(|| {
+        rustix::system::uname().nodename().to_str().unwrap_or("gotel").chars().take(64).collect()
+    });
+    let fits = (1..=64).contains(&name.chars().count())
+        && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+    if fits {
+        return Ok(name);
+    }
+    Err(Invalid::new("replica", "must be 1 to 64 characters without spaces, such as eu-1"))
+}
+
+/// Shorter than a day would forget what an incident rests on.
+fn retention(field: &'static str, text: Option<String>, default_ms: i64) -> Result<i64, Invalid> {
+    let Some(text) = text else { return Ok(default_ms) };
+    let ms = duration::parse_ms(field, &text)?;
+    if ms < 86_400_000 {
+        return Err(Invalid::new(
+            field,
+            format!("{text} is less than a day: write 1 day or more, such as 30d"),
+        ));
+    }
+    Ok(ms)
+}
+
+impl Config {
+    /// The database URL in the clear, for the driver.
+    pub fn database_url(&self) -> &str {
+        self.database_url.expose_secret()
+    }
+}
+
+#[cfg(test)]
+mod tests;

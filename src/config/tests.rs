@@ -1,0 +1,84 @@
+use super::*;
+use rstest::rstest;
+use std::io::Write as _;
+
+fn load(text: &str) -> Result<Config, String> {
+    load_with(text, &Scalars::default())
+}
+
+fn load_with(text: &str, scalars: &Scalars) -> Result<Config, String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let env = |name: &str| (name == "SECRET").then(|| "mysql://gotel:hush@db/gotel".to_owned());
+    let shown = file.path().display().to_string();
+    Config::load_with(Some(file.path()), scalars, &env)
+        .map_err(|e| e.to_string().replace(&shown, "gotel.yaml"))
+}
+
+#[test]
+fn nothing_at_all_is_a_configuration() {
+    let config = Config::load_with(None, &Scalars::default(), &|_| None).unwrap();
+    assert_eq!(config.listen.to_string(), LISTEN);
+    assert_eq!(config.database_url(), "sqlite://data/gotel.db");
+    assert_eq!(config.alerters.len(), 1);
+    assert_eq!(config.alerters[0].name, "console");
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::comments("# nothing yet\n\n# here\n")]
+fn an_empty_file_is_a_configuration(#[case] text: &str) {
+    assert_eq!(load(text).unwrap().alerters[0].name, "console");
+}
+
+#[test]
+fn a_flag_outranks_the_file() {
+    let scalars = Scalars { listen: Some("127.0.0.1:9999".into()), ..Scalars::default() };
+    let config = load_with("listen: 127.0.0.1:7777\nreplica: eu-1\n", &scalars).unwrap();
+    assert_eq!(config.listen.port(), 9999);
+    assert_eq!(config.replica, "eu-1");
+}
+
+#[rstest]
+#[case::misspelt_key("listen: 127.0.0.1:1\nalertters: []\n", "gotel.yaml:2:")]
+#[case::misspelt_nested_key("alerters:\n  - name: a\n    typ: console\n", "gotel.yaml:3:")]
+#[case::no_port("listen: localhost\n", "gotel.yaml:1: listen:")]
+#[case::wrong_value_in_a_list(
+    "\nalerters:\n  - name: a\n    type: console\n  - name: a\n    type: console\n",
+    "gotel.yaml:5: alerters[1].name:"
+)]
+#[case::password_in_the_file(
+    "databaseUrl: mysql://gotel:hush@db/gotel\n",
+    "gotel.yaml:1: databaseUrl: holds a password"
+)]
+#[case::two_database_urls(
+    "databaseUrl: sqlite://x\ndatabaseUrlFile: y\n",
+    "gotel.yaml:1: databaseUrl: is given beside"
+)]
+#[case::short_retention("retention:\n  history: 1h\n", "gotel.yaml:2: retention.history:")]
+#[case::external("externalUrl: gotel.example.org\n", "gotel.yaml:1: externalUrl:")]
+#[case::broken("alerters: [\n", "gotel.yaml:")]
+fn a_mistake_names_file_line_and_field(#[case] text: &str, #[case] begins: &str) {
+    let error = load(text).unwrap_err();
+    assert!(error.starts_with(begins), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let error = Config::load(Some(Path::new("/nonexistent/gotel.yaml")), &Scalars::default()).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/gotel.yaml"), "{error}");
+}
+
+#[test]
+fn a_secret_url_comes_from_the_environment_and_is_never_printed() {
+    let config = load("databaseUrl: ${SECRET}\n").unwrap();
+    assert_eq!(config.database_url(), "mysql://gotel:hush@db/gotel");
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn retention_is_read() {
+    let config = load("retention: { history: 7d, incidents: 2 weeks }\n").unwrap();
+    assert_eq!(config.retention, Retention { history_ms: 7 * 86_400_000, incidents_ms: 14 * 86_400_000 });
+}

@@ -1,0 +1,62 @@
+//! The loops of a replica that may coordinate: keep the lease, mark the database as reached, evaluate
+//! what is due, keep house.
+//!
+//! Promises: only the holder of the lease evaluates; every transaction it makes is fenced; a step that
+//! fails is logged and tried again, and never ends the loop. Each loop is a `step()` plus a sleep, and
+//! marks its pulse only when a step was complete.
+//!
+//! Races: two replicas that both believe they lead: the fence lets one of them write (`store::lease`). A
+//! process that was frozen: its lease has run out by the boot clock, which counts while suspended; and an
+//! evaluation refuses to judge before the gap is recorded (`store::evaluate`).
+
+mod alive;
+mod evaluate;
+mod house;
+pub mod lease;
+mod plan;
+
+pub use house::KEEP;
+pub use plan::{Context, plan};
+
+use crate::lifecycle::{Loops, Tasks};
+use crate::metrics::Metrics;
+use crate::store::{Retention, Store};
+use lease::Timers;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What the loops share.
+#[derive(Debug, Clone)]
+pub struct Coordinator {
+    /// The database.
+    pub store: Store,
+    /// What notices are made from.
+    pub context: Arc<Context>,
+    /// This replica's name in the lease.
+    pub replica: String,
+    /// Lease timing.
+    pub timers: Timers,
+    /// How long things are kept.
+    pub keep: Retention,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Ages of the loops.
+    pub loops: Arc<Loops>,
+}
+
+/// Whether this replica leads, for those who only want to know.
+pub type Leads = watch::Receiver<Option<crate::store::Leading>>;
+
+/// Starts the loops.
+pub fn start(coordinator: &Coordinator, tasks: &mut Tasks) -> Leads {
+    let (publish, leads) = watch::channel(None);
+    let evaluate_pulse = coordinator.loops.register("evaluate", Duration::from_secs(30));
+    let keeper = lease::Keeper::new(coordinator, publish);
+    tasks.spawn("lease", keeper.run(tasks.stop()));
+    tasks.spawn("alive", alive::Alive::new(coordinator).run(tasks.stop()));
+    let evaluator = evaluate::Evaluator::new(coordinator, leads.clone(), evaluate_pulse);
+    tasks.spawn("evaluate", evaluator.run(tasks.stop()));
+    tasks.spawn("house", house::House::new(coordinator, leads.clone()).run(tasks.stop()));
+    leads
+}

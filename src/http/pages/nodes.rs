@@ -1,0 +1,144 @@
+//! `/nodes`: this replica, its loops, and who coordinates.
+//!
+//! Promises: shows what this process knows of itself even when the database is down, with 503 then.
+
+use super::super::auth::Caller;
+use super::super::{App, Error};
+use super::{Frame, html};
+use crate::lifecycle::LoopAge;
+use crate::reservation::duration::human;
+use crate::store::dialect::Dialect;
+use crate::store::lease::COORDINATOR;
+use crate::store::{Counts, LeaseView, StoreError};
+use askama::Template;
+use axum::extract::{OriginalUri, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+#[derive(Template)]
+#[template(path = "nodes.html")]
+struct NodesPage {
+    frame: Frame,
+    replica: String,
+    role: &'static str,
+    draining: bool,
+    open: bool,
+    database: &'static str,
+    install_id: String,
+    loops: Vec<Loop>,
+    stuck: usize,
+    /// None: the database does not answer.
+    shared: Option<Shared>,
+}
+
+/// What the database knows.
+struct Shared {
+    lease: Option<Lease>,
+    outbox: Vec<Waiting>,
+    dead: i64,
+}
+
+struct Lease {
+    term: i64,
+    holder: String,
+    age: String,
+    eval_age: Option<String>,
+}
+
+/// What waits for an alerter.
+struct Waiting {
+    alerter: String,
+    pending: i64,
+    oldest: String,
+    /// Whether this replica has the alerter.
+    known: bool,
+}
+
+struct Loop {
+    name: String,
+    age: String,
+    limit: String,
+    note: String,
+    healthy: bool,
+}
+
+impl From<LoopAge> for Loop {
+    fn from(age: LoopAge) -> Self {
+        let healthy = age.is_healthy();
+        let ago = if age.age_ms < 1000 { "just now".into() } else { format!("{} ago", human(age.age_ms)) };
+        Self { name: age.name, age: ago, limit: human(age.limit_ms), note: age.note, healthy }
+    }
+}
+
+async fn shared(app: &App) -> Result<(Option<LeaseView>, Counts, i64), StoreError> {
+    Ok((app.store.lease(COORDINATOR).await?, app.store.counts().await?, app.store.now_ms().await?))
+}
+
+/// This replica and what it shares.
+pub(super) async fn nodes(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, Error> {
+    caller.sees_all()?;
+    let (known, now_ms) = match shared(&app).await {
+        Ok((lease, counts, now_ms)) => (Some((lease, counts)), Some(now_ms)),
+        Err(e) => {
+            tracing::warn!(error = %e, "the page of nodes has no database: {e}");
+            (None, None)
+        }
+    };
+    let role = match &known {
+        None => "unknown",
+        Some((Some(lease), _)) if lease.holder == app.replica => "coordinator",
+        Some(_) => "worker",
+    };
+    let loops: Vec<Loop> = app.loops.ages().into_iter().map(Loop::from).collect();
+    let page = NodesPage {
+        frame: Frame::new("nodes", &uri, now_ms),
+        replica: app.replica.clone(),
+        role,
+        draining: app.loops.is_draining(),
+        open: app.auth.is_open(),
+        database: match app.store.dialect() {
+            Dialect::Sqlite => "SQLite, in a file of this process",
+            Dialect::MySql => "MySQL or MariaDB, shared",
+        },
+        install_id: app.store.install_id().to_owned(),
+        stuck: loops.iter().filter(|l| !l.healthy).count(),
+        loops,
+        shared: known.map(|(lease, counts)| Shared::new(&app, lease, counts)),
+    };
+    let code = if page.shared.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((code, html(&page)?).into_response())
+}
+
+impl Shared {
+    fn new(app: &App, lease: Option<LeaseView>, counts: Counts) -> Self {
+        let ago = |ms: i64| if ms < 1000 { "just now".into() } else { format!("{} ago", human(ms)) };
+        let names = app.routes.names();
+        let mut outbox: Vec<_> = names
+            .iter()
+            .filter(|name| !counts.outbox.iter().any(|(alerter, ..)| alerter == *name))
+            .map(|name| Waiting { alerter: name.clone(), pending: 0, oldest: String::new(), known: true })
+            .collect();
+        outbox.extend(counts.outbox.iter().map(|(alerter, pending, oldest_ms)| Waiting {
+            alerter: alerter.clone(),
+            pending: *pending,
+            oldest: if *oldest_ms > 0 { human(*oldest_ms) } else { String::new() },
+            known: names.contains(alerter),
+        }));
+        outbox.sort_by(|a, b| a.alerter.cmp(&b.alerter));
+        Self {
+            lease: lease.filter(|l| !l.holder.is_empty()).map(|l| Lease {
+                term: l.term,
+                holder: l.holder,
+                age: ago(l.age_ms),
+                eval_age: l.eval_age_ms.map(ago),
+            }),
+            outbox,
+            dead: counts.dead,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether this process is alive, draining, or stuck: the ages of its loops, and the order of its end.
+//!
+//! Promises: each loop that must keep moving is registered with the longest age that is still healthy,
+//! and marks every completed step; `/livez`, `/metrics` and `/nodes` read the ages from here. A loop that
+//! ends early is a crash, not a detail: [`Tasks`] ends the whole process with it.
+
+use crate::clock;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A loop's pulse.
+#[derive(Debug)]
+pub struct Pulse {
+    name: String,
+    /// Older than this is stuck.
+    limit_ms: i64,
+    last_boot_ms: AtomicI64,
+    /// What the last step came to, in a few words.
+    note: Mutex<String>,
+}
+
+impl Pulse {
+    /// Marks a completed step.
+    pub fn beat(&self) {
+        self.last_boot_ms.store(clock::boot_ms(), Ordering::Relaxed);
+    }
+
+    /// Marks a completed step and says what it came to.
+    pub fn beat_with(&self, note: impl Into<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note.into();
+        self.beat();
+    }
+}
+
+/// A loop as shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoopAge {
+    /// Its name: `lease`, `evaluate`, `checkin-0`, `alerter/ops-mail`, `purge` …
+    pub name: String,
+    /// Since the last completed step.
+    pub age_ms: i64,
+    /// Older than this is stuck.
+    pub limit_ms: i64,
+    /// What the last step came to.
+    pub note: String,
+}
+
+impl LoopAge {
+    /// Whether it moves.
+    pub fn is_healthy(&self) -> bool {
+        self.age_ms <= self.limit_ms
+    }
+}
+
+/// All loops of this process, and whether it is on its way out.
+#[derive(Debug, Default)]
+pub struct Loops {
+    pulses: Mutex<Vec<Arc<Pulse>>>,
+    draining: AtomicBool,
+}
+
+impl Loops {
+    /// Registers a loop; it counts as having moved just now.
+    pub fn register(&self, name: impl Into<String>, limit: Duration) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse {
+            name: name.into(),
+            limit_ms: i64::try_from(limit.as_millis()).unwrap_or(i64::MAX),
+            last_boot_ms: AtomicI64::new(clock::boot_ms()),
+            note: Mutex::default(),
+        });
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pulse));
+        pulse
+    }
+
+    /// Their ages now.
+    pub fn ages(&self) -> Vec<LoopAge> {
+        let now = clock::boot_ms();
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ages: Vec<_> = pulses
+            .iter()
+            .map(|p| LoopAge {
+                name: p.name.clone(),
+                age_ms: now - p.last_boot_ms.load(Ordering::Relaxed),
+                limit_ms: p.limit_ms,
+                note: p.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            })
+            .collect();
+        ages.sort_by(|a, b| a.name.cmp(&b.name));
+        ages
+    }
+
+    /// From now on `/readyz` says no.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The tasks of a process: one that ends before it was asked to brings the others down.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// The token that asks every task to end.
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task that runs until the token is cancelled.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.set.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// Waits until `ask` is done or a task has ended by itself; says which.
+    pub async fn until(&mut self, ask: impl Future<Output = ()>) -> Result<(), String> {
+        tokio::select! {
+            () = ask => Ok(()),
+            ended = self.set.join_next() => Err(describe(ended)),
+        }
+    }
+
+    /// Asks every task to end and waits at most `limit`; false: some had to be cut off.
+    pub async fn finish(mut self, limit: Duration) -> bool {
+        self.stop.cancel();
+        let all = async { while self.set.join_next().await.is_some() {} };
+        tokio::time::timeout(limit, all).await.is_ok()
+    }
+}
+
+fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {
+    match ended {
+        Some(Ok(name)) => format!("the {name} task ended by itself"),
+        Some(Err(e)) => format!("a task died: {e}"),
+        None => "no task is running".into(),
+    }
+}

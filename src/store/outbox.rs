@@ -1,0 +1,489 @@
+//! The outbox: what is to be told, to whom, and whether it arrived.
+//!
+//! Promises: one row per (incident, event, alerter, recipient), inserted in the transaction that made
+//! the event, so neither exists without the other; a unique key, so that no retry, restart or second
+//! replica inserts it twice; the payload is frozen at insert.
+//!
+//! Delivery is at least once: a claim that is not finished in time is claimed again. Finishing is
+//! guarded by the claim token, not by leadership, so that a replica which lost the lease while sending
+//! can still record its success and spare a duplicate.
+//!
+//! Order: an event waits while an earlier event of the same incident, or the digest that tells it, is
+//! still to be sent to the same recipient.
+
+use super::dialect::{chunks, marks};
+use super::error::{Result, StoreError};
+use super::session::{Rule, Session, Tx, sql, transact};
+use crate::reservation::storm::{self, Plan};
+use crate::reservation::{Event, Notice};
+use sha2::{Digest as _, Sha256};
+use sqlx::Row;
+use std::time::Duration;
+
+/// How long a claim is good for: longer than the longest send (30 s), shorter than patience.
+pub const CLAIM_MS: i64 = 90_000;
+
+/// A row nobody claimed for this long falls to the default alerters.
+pub const ORPHAN_AFTER_MS: i64 = 60_000;
+
+/// A row to insert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDelivery {
+    /// Name of the alerter.
+    pub alerter: String,
+    /// Address, or "" for an alerter with one fixed target.
+    pub recipient: String,
+    /// What is told.
+    pub notice: Notice,
+    /// Not sent before this (database time); 0 = at once.
+    pub not_before_ms: i64,
+    /// Rows of one group become one digest even when few.
+    pub group: Option<String>,
+}
+
+/// State of an outbox row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboxState {
+    /// To be sent, now or later.
+    Pending,
+    /// Being sent.
+    Inflight,
+    /// Accepted by the receiver.
+    Done,
+    /// Given up.
+    Dead,
+    /// No longer worth telling.
+    Superseded,
+    /// Told as part of a digest.
+    Digested,
+}
+
+impl OutboxState {
+    /// The database's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Inflight => "inflight",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Superseded => "superseded",
+            Self::Digested => "digested",
+        }
+    }
+
+    /// Reads it back.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Inflight, Self::Done, Self::Dead, Self::Superseded, Self::Digested]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+    }
+}
+
+/// A row this replica may send now.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Row id.
+    pub id: i64,
+    /// Proof of the claim.
+    pub token: String,
+    /// Stable over all tries: Message-ID, Idempotency-Key.
+    pub idem_key: String,
+    /// Address, or "".
+    pub recipient: String,
+    /// This try included.
+    pub attempts: i64,
+    /// Since the row was made.
+    pub age_ms: i64,
+    /// What to tell.
+    pub notice: Notice,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// Accepted.
+    Done,
+    /// Try again in `after_ms`.
+    Retry {
+        /// Milliseconds from now.
+        after_ms: i64,
+        /// What went wrong, without secrets.
+        error: String,
+    },
+    /// Given up.
+    Dead {
+        /// Why, without secrets.
+        error: String,
+    },
+}
+
+/// The stable name of one delivery.
+pub fn idem_key(notice: &Notice, alerter: &str, recipient: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [
+        notice.incident.as_str(),
+        notice.dedup_key.as_str(),
+        notice.event.as_str(),
+        &notice.event_no.to_string(),
+        alerter,
+        recipient,
+    ] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(hash.finalize())
+}
+
+/// Inserts rows; those already there stay as they are.
+pub(super) async fn insert(tx: &mut Tx, now_ms: i64, rows: &[NewDelivery]) -> Result<()> {
+    let known = tx.inner().dialect.or_nothing("idem_key");
+    for range in chunks(rows.len()) {
+        let row = "(?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, 0, ?)";
+        let text = format!(
+            "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
+             created_ms, next_ms, attempts, grp) VALUES {}{known}",
+            vec![row; range.len()].join(", ")
+        );
+        let mut query = sql(text);
+        for delivery in &rows[range] {
+            let notice = &delivery.notice;
+            let payload = payload(notice)?;
+            query = query
+                .bind(idem_key(notice, &delivery.alerter, &delivery.recipient))
+                .bind(notice.incident.clone())
+                .bind(notice.event.as_str())
+                .bind(notice.event_no)
+                .bind(delivery.alerter.clone())
+                .bind(delivery.recipient.clone())
+                .bind(payload)
+                .bind(now_ms)
+                .bind(delivery.not_before_ms.max(now_ms))
+                .bind(delivery.group.clone());
+        }
+        tx.run(query).await?;
+    }
+    Ok(())
+}
+
+/// The longest payload: a TEXT column holds 65,535 bytes.
+const PAYLOAD_MAX: usize = 60_000;
+
+/// A notice as stored. One that is too long loses its output first, then what is furthest from its point: a
+/// shorter notice is told, a refused one is not.
+fn payload(notice: &Notice) -> Result<String> {
+    let write = |notice: &Notice| serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()));
+    let mut text = write(notice)?;
+    if text.len() <= PAYLOAD_MAX {
+        return Ok(text);
+    }
+    let mut shorter = notice.clone();
+    let cuts: [fn(&mut Notice); 5] = [
+        |n| n.output = None,
+        |n| n.labels.clear(),
+        |n| n.digest.iter_mut().for_each(|d| d.lines.truncate(10)),
+        |n| n.remarks.truncate(5),
+        |n| n.message = n.message.chars().take(2000).collect(),
+    ];
+    for cut in cuts {
+        cut(&mut shorter);
+        text = write(&shorter)?;
+        if text.len() <= PAYLOAD_MAX {
+            break;
+        }
+    }
+    Ok(text)
+}
+
+impl Session {
+    /// Claims at most `limit` rows of `alerter` that are due, oldest first. Claims that ran out are due
+    /// again.
+    pub async fn claim(&mut self, alerter: &str, limit: usize) -> Result<Vec<Claimed>> {
+        let token = uuid::Uuid::new_v4().to_string();
+        transact!(&mut *self, Rule::named("outbox_claim"), |tx| {
+            let now = tx.now_ms().await?;
+            release_expired(tx, alerter, now).await?;
+            let ids = due(tx, alerter, now, limit).await?;
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut query = sql(format!(
+                "UPDATE delivery SET state = 'inflight', claim_token = ?, claim_until_ms = ?, attempts = attempts + 1 \
+                 WHERE state = 'pending' AND id IN ({})",
+                marks(ids.len())
+            ))
+            .bind(token.clone())
+            .bind(now + CLAIM_MS);
+            for id in &ids {
+                query = query.bind(*id);
+            }
+            tx.run(query).await?;
+            let mut query = sql(format!(
+                "SELECT id, idem_key, recipient, attempts, created_ms, payload FROM delivery \
+                 WHERE id IN ({}) AND claim_token = ? ORDER BY id",
+                marks(ids.len())
+            ));
+            for id in &ids {
+                query = query.bind(*id);
+            }
+            let rows = tx.all(query.bind(token.clone())).await?;
+            let mut claimed = Vec::with_capacity(rows.len());
+            for row in rows {
+                let payload: String = row.try_get(5)?;
+                let id: i64 = row.try_get(0)?;
+                match serde_json::from_str(&payload) {
+                    Ok(notice) => claimed.push(Claimed {
+                        id,
+                        token: token.clone(),
+                        idem_key: row.try_get(1)?,
+                        recipient: row.try_get(2)?,
+                        attempts: row.try_get(3)?,
+                        age_ms: now - row.try_get::<i64, _>(4)?,
+                        notice,
+                    }),
+                    // Written by a newer program, or damaged: visible as a dead letter, in nobody's way.
+                    Err(e) => {
+                        let dead = "UPDATE delivery SET state = 'dead', done_ms = ?, error = ? WHERE id = ?";
+                        let why = format!("the stored notice cannot be read: {e}");
+                        tx.run(sql(dead).bind(now).bind(clip(&why)).bind(id)).await?;
+                    }
+                }
+            }
+            Ok(claimed)
+        })
+    }
+
+    /// Records how a try ended. False: the claim had run out and somebody else has the row now.
+    pub async fn finish(&mut self, claimed: &Claimed, finish: &Finish) -> Result<bool> {
+        transact!(&mut *self, Rule::named("outbox_finish").within(Duration::from_secs(10)), |tx| {
+            let now = tx.now_ms().await?;
+            let (state, next_ms, done_ms, error) = match finish {
+                Finish::Done => (OutboxState::Done, now, Some(now), None),
+                Finish::Retry { after_ms, error } => {
+                    (OutboxState::Pending, now + after_ms, None, Some(clip(error)))
+                }
+                Finish::Dead { error } => (OutboxState::Dead, now, Some(now), Some(clip(error))),
+            };
+            let done = tx
+                .run(
+                    sql("UPDATE delivery SET state = ?, next_ms = ?, done_ms = ?, error = ?, claim_token = NULL, \
+                         claim_until_ms = NULL WHERE id = ? AND claim_token = ?")
+                    .bind(state.as_str())
+                    .bind(next_ms)
+                    .bind(done_ms)
+                    .bind(error)
+                    .bind(claimed.id)
+                    .bind(claimed.token.clone()),
+                )
+                .await?;
+            Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// Folds what waits for each recipient of `alerter` into a digest where the storm rule asks for it.
+    /// Returns how many notices were folded.
+    pub async fn fold_storms(&mut self, alerter: &str, srv: &str) -> Result<usize> {
+        self.fold_where(alerter, srv, "event <> 'digest'").await
+    }
+
+    /// The same for an alerter whose receiver closes alerts by their keys (PagerDuty): the ends stay single,
+    /// as an end inside a digest would close nothing.
+    pub async fn fold_storms_but_ends(&mut self, alerter: &str, srv: &str) -> Result<usize> {
+        self.fold_where(alerter, srv, "event IN ('trigger', 'remind', 'escalate')").await
+    }
+
+    async fn fold_where(&mut self, alerter: &str, srv: &str, which: &'static str) -> Result<usize> {
+        transact!(&mut *self, Rule::named("outbox_fold").within(Duration::from_secs(10)), |tx| {
+            let now = tx.now_ms().await?;
+            let text = format!(
+                "SELECT recipient, COUNT(*), COUNT(grp) FROM delivery WHERE state = 'pending' AND alerter = ? \
+                 AND next_ms <= ? AND {which} GROUP BY recipient HAVING COUNT(*) > 1"
+            );
+            let waiting = tx.all(sql(text).bind(alerter.to_owned()).bind(now)).await?;
+            let mut folded = 0;
+            for row in waiting {
+                let (recipient, count, grouped): (String, i64, i64) =
+                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                let sent: i64 = tx
+                    .one(
+                        sql("SELECT COUNT(*) FROM delivery WHERE alerter = ? AND recipient = ? AND done_ms > ? \
+                             AND state = 'done'")
+                        .bind(alerter.to_owned())
+                        .bind(recipient.clone())
+                        .bind(now - storm::WINDOW_MS),
+                    )
+                    .await?
+                    .try_get(0)?;
+                let sent = usize::try_from(sent).unwrap_or(0);
+                let count = usize::try_from(count).unwrap_or(0);
+                if grouped >= 2 || storm::plan(sent, count) == Plan::Digest {
+                    folded += fold(tx, alerter, &recipient, now, srv, which).await?;
+                }
+            }
+            Ok(folded)
+        })
+    }
+
+    /// Hands rows whose alerter no replica has claimed for a minute to others: `replace` says what to send
+    /// instead. Returns the names of the alerters nobody has.
+    pub async fn adopt_orphans(
+        &mut self,
+        known: &[String],
+        replace: impl Fn(&str, &Notice) -> Vec<NewDelivery>,
+    ) -> Result<Vec<String>> {
+        transact!(&mut *self, Rule::named("outbox_orphans"), |tx| {
+            let now = tx.now_ms().await?;
+            // A claim that ran out counts, too: whoever made it no longer has the alerter, or no longer runs.
+            let mut query = sql(format!(
+                "SELECT id, alerter, payload FROM delivery WHERE alerter NOT IN ({}) \
+                 AND ((state = 'pending' AND next_ms < ?) OR (state = 'inflight' AND claim_until_ms < ?)) \
+                 ORDER BY id LIMIT 200",
+                marks(known.len().max(1))
+            ));
+            if known.is_empty() {
+                query = query.bind("");
+            }
+            for name in known {
+                query = query.bind(name.clone());
+            }
+            let before = now - ORPHAN_AFTER_MS;
+            let mut names = Vec::new();
+            for row in tx.all(query.bind(before).bind(before)).await? {
+                let (id, alerter, payload): (i64, String, String) =
+                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                adopt(tx, now, id, &payload, |notice| replace(&alerter, notice)).await?;
+                if !names.contains(&alerter) {
+                    names.push(alerter);
+                }
+            }
+            Ok(names)
+        })
+    }
+}
+
+/// Replaces one orphan, unless there is nothing to replace it with: then it stays, for everybody to see.
+async fn adopt(
+    tx: &mut Tx,
+    now: i64,
+    id: i64,
+    payload: &str,
+    replace: impl FnOnce(&Notice) -> Vec<NewDelivery>,
+) -> Result<()> {
+    let (state, why, rows) = match serde_json::from_str::<Notice>(payload) {
+        Ok(notice) => {
+            let why = "no replica has this alerter: told by the default alerters instead".to_owned();
+            (OutboxState::Superseded, why, replace(&notice))
+        }
+        Err(e) => (OutboxState::Dead, format!("the stored notice cannot be read: {e}"), Vec::new()),
+    };
+    if rows.is_empty() && state == OutboxState::Superseded {
+        return Ok(());
+    }
+    let text = "UPDATE delivery SET state = ?, done_ms = ?, error = ?, claim_token = NULL, claim_until_ms = NULL \
+         WHERE id = ? AND (state = 'pending' OR (state = 'inflight' AND claim_until_ms < ?))";
+    let query = sql(text).bind(state.as_str()).bind(now).bind(clip(&why)).bind(id);
+    if tx.run(query.bind(now - ORPHAN_AFTER_MS)).await?.rows_affected() == 1 {
+        insert(tx, now, &rows).await?;
+    }
+    Ok(())
+}
+
+async fn release_expired(tx: &mut Tx, alerter: &str, now: i64) -> Result<()> {
+    tx.run(
+        sql("UPDATE delivery SET state = 'pending', claim_token = NULL, claim_until_ms = NULL \
+             WHERE state = 'inflight' AND alerter = ? AND claim_until_ms <= ?")
+        .bind(alerter.to_owned())
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// An event waits for the digest that tells its incident's earlier news.
+const DIGEST_FIRST: &str = "AND NOT EXISTS (SELECT 1 FROM delivery m JOIN delivery g ON g.incident_id = m.digest \
+     AND g.alerter = m.alerter AND g.recipient = m.recipient WHERE m.incident_id = d.incident_id \
+     AND m.alerter = d.alerter AND m.recipient = d.recipient AND m.event_no < d.event_no \
+     AND m.state = 'digested' AND g.state IN ('pending', 'inflight'))";
+
+async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize) -> Result<Vec<i64>> {
+    let rows = tx
+        .all(
+            sql(format!(
+                "SELECT d.id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.next_ms <= ? \
+                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
+                 AND e.alerter = d.alerter AND e.recipient = d.recipient AND e.event_no < d.event_no \
+                 AND e.state IN ('pending', 'inflight')) \
+                 {DIGEST_FIRST} ORDER BY d.next_ms, d.id LIMIT ?"
+            ))
+            .bind(alerter.to_owned())
+            .bind(now)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX)),
+        )
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Replaces everything that waits for one recipient by one digest row.
+async fn fold(
+    tx: &mut Tx,
+    alerter: &str,
+    recipient: &str,
+    now: i64,
+    srv: &str,
+    which: &'static str,
+) -> Result<usize> {
+    // Not those that must wait for an earlier event which is being sent, or is to be sent later: the digest
+    // would overtake it.
+    let text = format!(
+        "SELECT d.id, d.payload FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.recipient = ? \
+         AND d.next_ms <= ? AND d.{which} \
+         AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id AND e.alerter = d.alerter \
+         AND e.recipient = d.recipient AND e.event_no < d.event_no \
+         AND (e.state = 'inflight' OR (e.state = 'pending' AND e.next_ms > ?))) {DIGEST_FIRST} ORDER BY d.id LIMIT 2000"
+    );
+    let rows =
+        tx.all(sql(text).bind(alerter.to_owned()).bind(recipient.to_owned()).bind(now).bind(now)).await?;
+    let mut ids = Vec::with_capacity(rows.len());
+    let mut notices = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Ok(notice) = serde_json::from_str::<Notice>(&row.try_get::<String, _>(1)?) {
+            ids.push(row.try_get::<i64, _>(0)?);
+            notices.push(notice);
+        }
+    }
+    if ids.len() < 2 {
+        return Ok(0);
+    }
+    let digest = uuid::Uuid::now_v7().to_string();
+    let notice = Notice::digest(&notices, &digest, now, srv);
+    debug_assert_eq!(notice.event, Event::Digest);
+    for range in chunks(ids.len()) {
+        let mut query = sql(format!(
+            "UPDATE delivery SET state = 'digested', digest = ?, done_ms = ? WHERE state = 'pending' AND id IN ({})",
+            marks(range.len())
+        ))
+        .bind(digest.clone())
+        .bind(now);
+        for id in &ids[range.clone()] {
+            query = query.bind(*id);
+        }
+        if tx.run(query).await?.rows_affected() != range.len() as u64 {
+            // Another replica claimed one of them meanwhile: look again.
+            return Err(StoreError::Contended("outbox rows were claimed while being folded".into()));
+        }
+    }
+    let row = NewDelivery {
+        alerter: alerter.to_owned(),
+        recipient: recipient.to_owned(),
+        notice,
+        not_before_ms: 0,
+        group: None,
+    };
+    insert(tx, now, &[row]).await?;
+    Ok(ids.len())
+}
+
+/// Cuts an error text to its column.
+pub(super) fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || *c == '\n').take(500).collect()
+}

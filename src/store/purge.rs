@@ -1,0 +1,109 @@
+//! Forgetting what is old, in small bites, under the fence.
+
+use super::dialect::{chunks, marks};
+use super::error::Result;
+use super::lease::{Leading, fence};
+use super::session::{Rule, Session, Tx, sql, transact};
+use sqlx::Row;
+
+/// Rows deleted in one transaction: small enough that no check-in waits for it.
+pub const BITE: usize = 1000;
+
+/// How long things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Check-ins and ended runs.
+    pub history_ms: i64,
+    /// Closed incidents and their deliveries.
+    pub incidents_ms: i64,
+}
+
+/// What one bite took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Rows deleted.
+    pub rows: u64,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// How long outages, and runs that never told their end, are kept: longer than any schedule.
+const FOR_EVER_MS: i64 = 400 * 86_400_000;
+
+/// One kind of thing to delete.
+struct Work {
+    table: &'static str,
+    /// Its key.
+    key: &'static str,
+    /// The indexed moment that makes it old.
+    age: &'static str,
+    /// What else must hold.
+    condition: &'static str,
+    keep_ms: i64,
+}
+
+fn work(keep: Retention) -> [Work; 6] {
+    let of = |table, key, age, condition, keep_ms| Work { table, key, age, condition, keep_ms };
+    [
+        of("checkin", "id", "at_ms", "1 = 1", keep.history_ms),
+        of("run", "id", "started_ms", "ended_ms IS NOT NULL", keep.history_ms),
+        of(
+            "run",
+            "id",
+            "started_ms",
+            "NOT EXISTS (SELECT 1 FROM incident i WHERE i.reservation_id = run.reservation_id \
+             AND i.closed_ms IS NULL)",
+            FOR_EVER_MS.max(keep.history_ms),
+        ),
+        of(
+            "delivery",
+            "id",
+            "created_ms",
+            "state NOT IN ('pending', 'inflight') \
+             AND NOT EXISTS (SELECT 1 FROM incident i WHERE i.id = delivery.incident_id AND i.closed_ms IS NULL)",
+            keep.incidents_ms,
+        ),
+        of("incident", "id", "closed_ms", "1 = 1", keep.incidents_ms),
+        of("outage", "from_ms", "to_ms", "1 = 1", FOR_EVER_MS),
+    ]
+}
+
+impl Session {
+    /// Deletes one bite of each kind.
+    pub async fn purge(&mut self, leading: &Leading, keep: Retention) -> Result<Purged> {
+        let mut purged = Purged::default();
+        for work in work(keep) {
+            let rows = transact!(&mut *self, Rule::named("purge"), |tx| {
+                fence(tx, leading).await?;
+                let before = tx.now_ms().await? - work.keep_ms;
+                bite(tx, &work, before).await
+            })?;
+            purged.rows += rows;
+            purged.more |= rows >= BITE as u64;
+        }
+        Ok(purged)
+    }
+}
+
+/// Finds the keys first, without locks, and deletes by them: one statement for both makes MariaDB walk, and
+/// lock, the whole table.
+async fn bite(tx: &mut Tx, work: &Work, before_ms: i64) -> Result<u64> {
+    let Work { table, key, age, condition, .. } = work;
+    let find =
+        format!("SELECT {key} FROM {table} WHERE {age} < ? AND {condition} ORDER BY {age} LIMIT {BITE}");
+    let found = tx.all(sql(find).bind(before_ms)).await?;
+    let mut rows = 0;
+    for range in chunks(found.len()) {
+        // The age again: a run id that was used anew meanwhile is young.
+        let text = format!("DELETE FROM {table} WHERE {key} IN ({}) AND {age} < ?", marks(range.len()));
+        let mut query = sql(text);
+        for row in &found[range] {
+            query = match row.try_get::<i64, _>(0) {
+                Ok(number) => query.bind(number),
+                Err(_) => query.bind(row.try_get::<String, _>(0)?),
+            };
+        }
+        rows += tx.run(query.bind(before_ms)).await?.rows_affected();
+    }
+    Ok(rows)
+}

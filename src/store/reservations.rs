@@ -1,0 +1,203 @@
+//! Making, changing, pausing and ending reservations.
+//!
+//! Promises: making one twice with the same settings changes nothing; every change sets `due_ms = 0`, so
+//! that the evaluator looks at the row within a second. Incidents are not touched here: they and their
+//! notices have one writer, the evaluator.
+//!
+//! Races: two clients making the same reservation at once: the unique key lets one insert, the other's
+//! transaction runs again and finds it. A check-in meanwhile: both lock the row.
+
+use super::Store;
+use super::error::Result;
+use super::session::{Rule, Tx, sql, transact};
+use crate::reservation::snooze::Snooze;
+use crate::reservation::{JobKey, Settings, State, deadline};
+use sqlx::Row;
+
+/// What making a reservation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserved {
+    /// It is new, or was checked out before.
+    Created,
+    /// Its settings were changed.
+    Updated,
+    /// It was there already, just like this.
+    Unchanged,
+}
+
+/// Whether the reservation a request names is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Done.
+    Yes,
+    /// No reservation of this name, or it is checked out.
+    No,
+}
+
+/// A row that is to be changed, locked.
+struct Locked {
+    id: i64,
+    settings: String,
+    checked_out: bool,
+    snooze_until_ms: Option<i64>,
+    now_ms: i64,
+}
+
+impl Store {
+    /// Makes or changes the reservation `key`.
+    pub async fn reserve(&self, key: &JobKey, settings: &Settings) -> Result<Reserved> {
+        transact!(self.pooled().await?, Rule::named("reserve"), |tx| {
+            let stored = settings.to_stored();
+            let Some(row) = lock(tx, key).await? else {
+                insert(tx, key, settings, &stored).await?;
+                return Ok(Reserved::Created);
+            };
+            if row.checked_out {
+                revive(tx, &row, settings, &stored).await?;
+                return Ok(Reserved::Created);
+            }
+            if row.settings == stored {
+                return Ok(Reserved::Unchanged);
+            }
+            // Settings that cannot be read any more count as rescheduled: the row gets time to breathe.
+            let reschedules =
+                Settings::from_stored(&row.settings).map_or(true, |old| old.reschedules(settings));
+            // Settings that were just parsed can be scheduled; without a period the grace alone must do.
+            let rearm = match reschedules {
+                true => {
+                    deadline::rearm_after_edit(settings, row.now_ms).unwrap_or(row.now_ms + settings.grace_ms)
+                }
+                false => 0,
+            };
+            tx.run(
+                sql("UPDATE reservation SET settings = ?, owner = ?, max_runtime_ms = ?, updated_ms = ?, due_ms = 0, \
+                     rearm_ms = CASE WHEN rearm_ms < ? THEN ? ELSE rearm_ms END WHERE id = ?")
+                .bind(stored)
+                .bind(settings.owner.clone())
+                .bind(settings.max_runtime_ms)
+                .bind(row.now_ms)
+                .bind(rearm)
+                .bind(rearm)
+                .bind(row.id),
+            )
+            .await?;
+            Ok(Reserved::Updated)
+        })
+    }
+
+    /// Ends the reservation `key`.
+    pub async fn checkout(&self, key: &JobKey) -> Result<Found> {
+        transact!(self.pooled().await?, Rule::named("checkout"), |tx| {
+            let Some(row) = lock(tx, key).await?.filter(|r| !r.checked_out) else { return Ok(Found::No) };
+            tx.run(
+                sql("UPDATE reservation SET checked_out_ms = ?, updated_ms = ?, due_ms = 0 WHERE id = ?")
+                    .bind(row.now_ms)
+                    .bind(row.now_ms)
+                    .bind(row.id),
+            )
+            .await?;
+            Ok(Found::Yes)
+        })
+    }
+
+    /// Pauses alerting; a later snooze replaces an earlier one.
+    pub async fn snooze(
+        &self,
+        key: &JobKey,
+        until: impl Fn(i64) -> Snooze,
+        reason: Option<&str>,
+        by: Option<&str>,
+    ) -> Result<Option<Snooze>> {
+        transact!(self.pooled().await?, Rule::named("snooze"), |tx| {
+            let Some(row) = lock(tx, key).await?.filter(|r| !r.checked_out) else { return Ok(None) };
+            let snooze = until(row.now_ms);
+            tx.run(
+                sql("UPDATE reservation SET snooze_from_ms = ?, snooze_until_ms = ?, snooze_reason = ?, snooze_by = ?, \
+                     updated_ms = ?, due_ms = 0 WHERE id = ?")
+                .bind(snooze.from_ms)
+                .bind(snooze.until_ms)
+                .bind(reason.map(str::to_owned))
+                .bind(by.map(str::to_owned))
+                .bind(row.now_ms)
+                .bind(row.id),
+            )
+            .await?;
+            Ok(Some(snooze))
+        })
+    }
+
+    /// Ends a snooze now; one that has ended already stays as it was.
+    pub async fn unsnooze(&self, key: &JobKey) -> Result<Found> {
+        transact!(self.pooled().await?, Rule::named("unsnooze"), |tx| {
+            let Some(row) = lock(tx, key).await?.filter(|r| !r.checked_out) else { return Ok(Found::No) };
+            if row.snooze_until_ms.is_some_and(|until| until > row.now_ms) {
+                tx.run(
+                    sql(
+                        "UPDATE reservation SET snooze_until_ms = ?, updated_ms = ?, due_ms = 0 WHERE id = ?",
+                    )
+                    .bind(row.now_ms)
+                    .bind(row.now_ms)
+                    .bind(row.id),
+                )
+                .await?;
+            }
+            Ok(Found::Yes)
+        })
+    }
+}
+
+async fn lock(tx: &mut Tx, key: &JobKey) -> Result<Option<Locked>> {
+    let (now, for_update) = (tx.inner().now_expr(), tx.inner().dialect.for_update());
+    let text = format!(
+        "SELECT id, settings, checked_out_ms, snooze_until_ms, {now} AS now_ms FROM reservation WHERE rkey = ?{for_update}"
+    );
+    let Some(row) = tx.maybe(sql(text).bind(key.digest())).await? else { return Ok(None) };
+    Ok(Some(Locked {
+        id: row.try_get(0)?,
+        settings: row.try_get(1)?,
+        checked_out: row.try_get::<Option<i64>, _>(2)?.is_some(),
+        snooze_until_ms: row.try_get(3)?,
+        now_ms: row.try_get(4)?,
+    }))
+}
+
+async fn insert(tx: &mut Tx, key: &JobKey, settings: &Settings, stored: &str) -> Result<()> {
+    let now = tx.now_ms().await?;
+    tx.run(
+        sql("INSERT INTO reservation (rkey, app, component, owner, gen, settings, max_runtime_ms, state, due_ms, \
+             created_ms, updated_ms, fails, checkins, uses_runs, rearm_ms) \
+             VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?, ?, 0, 0, 0, 0)")
+        .bind(key.digest())
+        .bind(key.app.as_str().to_owned())
+        .bind(key.component.as_str().to_owned())
+        .bind(settings.owner.clone())
+        .bind(stored.to_owned())
+        .bind(settings.max_runtime_ms)
+        .bind(State::Waiting.as_str())
+        .bind(now)
+        .bind(now),
+    )
+    .await?;
+    Ok(())
+}
+
+/// A reservation made again after its checkout starts from nothing: nothing of its past pages.
+async fn revive(tx: &mut Tx, row: &Locked, settings: &Settings, stored: &str) -> Result<()> {
+    tx.run(
+        sql("UPDATE reservation SET gen = gen + 1, checked_out_ms = NULL, settings = ?, owner = ?, max_runtime_ms = ?, \
+             state = ?, due_ms = 0, created_ms = ?, updated_ms = ?, last_ok_ms = NULL, last_ok_started_ms = NULL, \
+             last_fail_ms = NULL, last_exit_code = NULL, fails = 0, last_seen_ms = NULL, checkins = 0, uses_runs = 0, \
+             rearm_ms = 0, snooze_from_ms = NULL, snooze_until_ms = NULL, snooze_reason = NULL, snooze_by = NULL \
+             WHERE id = ?")
+        .bind(stored.to_owned())
+        .bind(settings.owner.clone())
+        .bind(settings.max_runtime_ms)
+        .bind(State::Waiting.as_str())
+        .bind(row.now_ms)
+        .bind(row.now_ms)
+        .bind(row.id),
+    )
+    .await?;
+    tx.run(sql("DELETE FROM run WHERE reservation_id = ? AND ended_ms IS NULL").bind(row.id)).await?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Migrations, and the refusal to work on a schema that this program does not know.
+//!
+//! Two replicas starting at once: a server-wide named lock makes them take turns, and an SQLite file is
+//! locked by its one process. A replica that finds nothing to do runs no DDL, so its
+//! database user needs no such right.
+
+use super::dialect::Dialect;
+use super::error::{Result, StoreError};
+use super::session::{Rule, sql, transact};
+use super::{Inner, Store};
+use sqlx::Row;
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use std::collections::HashMap;
+use std::time::Duration;
+
+static MYSQL: Migrator = sqlx::migrate!("migrations/mysql");
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Long enough for one replica to wait while another migrates.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a migration run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// Migrations applied by this call.
+    pub applied: usize,
+    /// The schema's version now.
+    pub version: i64,
+}
+
+impl Store {
+    /// Brings the schema to the version this program knows, and reads the installation's identity.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] when the database is newer than this program, or a migration broke off.
+    pub async fn migrate(&self) -> Result<Migrated> {
+        let run = async {
+            let migrator = migrator(self.inner.dialect);
+            let newest = migrator.iter().map(|m| m.version).max().unwrap_or(0);
+            let mut conn = self.inner.connect().await?;
+            let missing = pending(&self.inner, &mut conn, migrator).await?;
+            if missing > 0 {
+                if self.inner.dialect == Dialect::MySql {
+                    take_turn(&mut conn).await?;
+                }
+                migrator.run(&mut conn).await.map_err(|e| explain(e, newest))?;
+            }
+            Ok::<_, StoreError>(Migrated { applied: missing, version: newest })
+        };
+        let migrated = match tokio::time::timeout(LIMIT, run).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(StoreError::Timeout(LIMIT, "migrate")),
+        };
+        self.read_identity().await?;
+        Ok(migrated)
+    }
+
+    /// Reads the installation's identity, making it on the very first start.
+    async fn read_identity(&self) -> Result<()> {
+        let ours = uuid::Uuid::new_v4().to_string();
+        let id = transact!(self.pooled().await?, Rule::named("identity"), |tx| {
+            let (dialect, now) = (tx.inner().dialect, tx.inner().now_expr());
+            let known = dialect.or_nothing("id");
+            let insert = format!("INSERT INTO meta (id, install_id, alive_ms) VALUES (1, ?, {now}){known}");
+            tx.run(sql(insert).bind(ours.clone())).await?;
+            let known = dialect.or_nothing("scope");
+            let lease = format!(
+                "INSERT INTO lease (scope, term, beat, holder, token, lease_ms, renewed_ms, acquired_ms, eval_ms) \
+                 VALUES ('coordinator', 0, 0, '', '', 0, 0, 0, 0){known}"
+            );
+            tx.run(sql(lease)).await?;
+            let row = tx.one(sql("SELECT install_id FROM meta WHERE id = 1")).await?;
+            Ok(row.try_get::<String, _>(0)?)
+        })?;
+        // A second call finds the same identity.
+        let _ = self.inner.install_id.set(id);
+        Ok(())
+    }
+}
+
+/// Waits until no other replica migrates; the lock goes with the connection. (sqlx takes one of its own, but
+/// waits for it `-1` seconds, which MariaDB takes for not at all.)
+async fn take_turn(conn: &mut sqlx::AnyConnection) -> Result<()> {
+    // DDL waits for whoever is at work on the old tables.
+    sqlx::query("SET SESSION lock_wait_timeout = 60").execute(&mut *conn).await?;
+    let lock = "SELECT GET_LOCK(LEFT(CONCAT('gotel.migrate.', DATABASE()), 64), 100)";
+    match sqlx::query(lock).fetch_one(&mut *conn).await?.try_get::<Option<i64>, _>(0)? {
+        Some(1) => Ok(()),
+        _ => Err(StoreError::Contended("another replica is migrating the schema".into())),
+    }
+}
+
+fn migrator(dialect: Dialect) -> &'static Migrator {
+    match dialect {
+        Dialect::Sqlite => &SQLITE,
+        Dialect::MySql => &MYSQL,
+    }
+}
+
+/// How many known migrations are not applied yet; refuses a schema that is newer than this program, or
+/// of another build. One that broke off counts as not applied: it may be another replica's, at work just
+/// now, and only the migrator knows, once it has the lock.
+async fn pending(inner: &Inner, conn: &mut sqlx::AnyConnection, migrator: &Migrator) -> Result<usize> {
+    let known: HashMap<i64, &[u8]> = migrator.iter().map(|m| (m.version, &*m.checksum)).collect();
+    let exists = match inner.dialect {
+        Dialect::Sqlite => {
+            "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'"
+        }
+        Dialect::MySql => {
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'"
+        }
+    };
+    let exists: i64 = sqlx::query(exists).fetch_one(&mut *conn).await?.try_get(0)?;
+    if exists == 0 {
+        return Ok(known.len());
+    }
+    let applied = conn.list_applied_migrations("_sqlx_migrations").await.map_err(|e| explain(e, 0))?;
+    let newest = known.keys().max().copied().unwrap_or(0);
+    if let Some(newer) = applied.iter().map(|m| m.version).filter(|v| !known.contains_key(v)).max() {
+        return Err(StoreError::Schema(format!(
+            "the database's schema is version {newer}, newer than this program knows ({newest}): nothing was written; \
+             start the newer gotel, or restore the database that belongs to this one"
+        )));
+    }
+    if let Some(other) = applied.iter().find(|m| known.get(&m.version) != Some(&&*m.checksum)) {
+        return Err(explain(MigrateError::VersionMismatch(other.version), newest));
+    }
+    let dirty = conn.dirty_version("_sqlx_migrations").await.map_err(|e| explain(e, newest))?;
+    Ok(known.len() - applied.len() + usize::from(dirty.is_some()))
+}
+
+fn explain(error: MigrateError, newest: i64) -> StoreError {
+    match error {
+        MigrateError::Dirty(version) => StoreError::Schema(format!(
+            "migration {version} broke off half-way in an earlier start: restore the database from its backup, or \
+             empty it, and run `gotel migrate` again"
+        )),
+        MigrateError::VersionMissing(version) => StoreError::Schema(format!(
+            "the database's schema is version {version}, newer than this program knows ({newest}): nothing was written; \
+             start the newer gotel"
+        )),
+        MigrateError::VersionMismatch(version) => StoreError::Schema(format!(
+            "migration {version} in the database is not the one this program carries: the schema was made by another \
+             build; nothing was written"
+        )),
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => match StoreError::from(e) {
+            StoreError::Other(text) => StoreError::Schema(format!(
+                "the migration failed: {text}; does the database user have the rights to create tables?"
+            )),
+            other => other,
+        },
+        other => StoreError::Schema(format!("the migration failed: {other}")),
+    }
+}
