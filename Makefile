@@ -1,0 +1,43 @@
+# `make help` lists the targets. Everything a target needs beyond cargo, cc and apt it fetches itself.
+.DEFAULT_GOAL := help
+.PHONY: help run test checks lint doc generated-check bench fmt clean
+
+CARGO ?= cargo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## build and start GoTel on 127.0.0.1:8080 with an embedded database in data/
+	@$(CARGO) run --quiet --locked -- serve $(ARGS)
+
+test: ## run every check; installs, starts and stops the databases, the browser and the mail server
+	@tests/setup/with-databases.sh --all $(MAKE) --no-print-directory checks
+
+# What `make test` runs once everything is up. Cheapest first.
+checks: lint doc generated-check
+	$(CARGO) test --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps --document-private-items
+
+# Committed files that a command writes: FILE=COMMAND, one a line; a difference is a failure.
+define GENERATED
+openapi.json=cargo run --quiet --locked -- openapi
+endef
+export GENERATED
+
+generated-check: ## compare the committed generated files with what their commands write now
+	@printf '%s\n' "$$GENERATED" | tests/setup/generated-check.sh
+
+bench: ## measure, and print the ratios (docs/benchmarks.md explains them)
+	@tests/setup/with-databases.sh $(CARGO) bench --locked --bench checkin
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+clean: ## remove what was built; the databases' downloads stay in ~/.cache/gotel-test
+	$(CARGO) clean

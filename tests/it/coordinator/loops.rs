@@ -1,0 +1,166 @@
+//! The loops as a replica runs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gotel::coordinator::lease::Timers;
+use gotel::coordinator::{self, Coordinator, KEEP, Leads};
+use gotel::lifecycle::{Loops, Tasks};
+use gotel::metrics::Metrics;
+use gotel::reservation::SignalKind;
+use gotel::store::Store;
+
+use crate::util::chaos::ChaosProxy;
+use crate::util::db::{TestDb, on_every_database};
+use crate::util::store::{Fixture, HOUR, MINUTE, every};
+use crate::util::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Replica {
+    leads: Leads,
+    tasks: Tasks,
+    loops: Arc<Loops>,
+}
+
+fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
+    let (mut tasks, loops) = (Tasks::default(), Arc::new(Loops::default()));
+    let coordinator = Coordinator {
+        store: store.clone(),
+        context: Arc::clone(&f.context),
+        replica: name.into(),
+        timers,
+        keep: KEEP,
+        metrics: Arc::new(Metrics::new()),
+        loops: Arc::clone(&loops),
+    };
+    let leads = coordinator::start(&coordinator, &mut tasks);
+    Replica { leads, tasks, loops }
+}
+
+impl Replica {
+    fn leads(&self) -> bool {
+        self.leads.borrow().is_some()
+    }
+
+    async fn stop(self) {
+        assert!(self.tasks.finish(Duration::from_secs(10)).await);
+    }
+}
+
+on_every_database!(a_replica_alone_leads_evaluates_and_gives_the_lease_back);
+async fn a_replica_alone_leads_evaluates_and_gives_the_lease_back(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", every("1h")).await;
+    f.check_in(&job, SignalKind::Ok).await;
+    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    eventually(SOON, "an evaluated row", async || f.state(&job).await == "on_time").await;
+    f.pass(HOUR + MINUTE).await;
+    eventually(SOON, "an incident", async || f.outbox().await == ["trigger chat  pending"]).await;
+    let ages = replica.loops.ages();
+    assert_eq!(
+        ages.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
+        ["alive", "evaluate", "house", "lease"]
+    );
+    assert!(ages.iter().all(gotel::lifecycle::LoopAge::is_healthy), "{ages:?}");
+    replica.stop().await;
+    let lease = f.store.lease("coordinator").await.unwrap().unwrap();
+    assert_eq!((lease.term, lease.holder.as_str()), (1, ""));
+    assert!(lease.eval_age_ms.is_some());
+}
+
+on_every_database!(a_restart_with_a_hundred_open_incidents_tells_nothing);
+async fn a_restart_with_a_hundred_open_incidents_tells_nothing(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    for n in 0..100 {
+        let job = f.reserve(&format!("a{n}"), every("1h")).await;
+        f.check_in(&job, SignalKind::Fail).await;
+    }
+    f.evaluate().await;
+    f.deliver("chat").await;
+    f.sql("UPDATE reservation SET due_ms = 0").await;
+    let replica = start(&f, &f.replica(), "later", Timers::of(f.store.dialect()));
+    eventually(SOON, "a look at every row", async || {
+        f.number("SELECT COUNT(*) FROM reservation WHERE due_ms = 0").await == 0
+    })
+    .await;
+    replica.stop().await;
+    assert_eq!(f.number("SELECT COUNT(*) FROM delivery").await, 100);
+    assert_eq!(f.number("SELECT COUNT(*) FROM incident WHERE open_key IS NOT NULL").await, 100);
+}
+
+on_every_database!(one_decision_that_cannot_be_written_stops_no_other);
+async fn one_decision_that_cannot_be_written_stops_no_other(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let trigger = if f.is_embedded() {
+        "CREATE TRIGGER poison BEFORE INSERT ON incident WHEN new.app = 'a3' BEGIN SELECT RAISE(ABORT, 'poison'); END"
+    } else {
+        "ALTER TABLE incident ADD CONSTRAINT poison CHECK (app <> 'a3')"
+    };
+    f.sql(trigger).await;
+    for n in 0..8 {
+        let job = f.reserve(&format!("a{n}"), every("1h")).await;
+        f.check_in(&job, SignalKind::Fail).await;
+    }
+    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    eventually(SOON, "eight notices", async || f.outbox().await.len() == 8).await;
+    replica.stop().await;
+    assert_eq!(f.number("SELECT COUNT(*) FROM incident WHERE reason = 'failed'").await, 7);
+    let open = f.store.system_incidents().await.unwrap();
+    assert_eq!((open.len(), open[0].component.as_str()), (1, "undecidable/a3/job"));
+}
+
+on_every_database!(row_15_a_coordinator_cut_from_the_database_steps_down_and_leads_again_after);
+async fn row_15_a_coordinator_cut_from_the_database_steps_down_and_leads_again_after(db: TestDb) {
+    let Some(server) = db.server_addr() else { return };
+    let f = Fixture::new(db).await;
+    let proxy = ChaosProxy::start(server).await;
+    let store = Store::open(&f.db().url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
+    let timers = Timers { period_ms: 200, valid_ms: 3000, ..Timers::SHARED };
+    let replica = start(&f, &store, "cut", timers);
+    eventually(SOON, "the lease", async || replica.leads()).await;
+    proxy.freeze_all();
+    let frozen = crate::util::wait::now();
+    eventually(SOON, "a step-down", async || !replica.leads()).await;
+    // V from the last renewal, and at most one more operation begun before it was over.
+    assert!(frozen.elapsed() < Duration::from_millis(3000 + 2500 + 1000), "{:?}", frozen.elapsed());
+    proxy.heal();
+    eventually(SOON, "its own lease again", async || replica.leads()).await;
+    let lease = f.store.lease("coordinator").await.unwrap().unwrap();
+    assert_eq!((lease.term, lease.holder.as_str()), (2, "cut"), "taken again at once, as it is its own");
+    replica.stop().await;
+}
+
+on_every_database!(row_18_frozen_connections_cost_the_coordinator_one_operation);
+async fn row_18_frozen_connections_cost_the_coordinator_one_operation(db: TestDb) {
+    let Some(server) = db.server_addr() else { return };
+    let mut f = Fixture::new(db).await;
+    let proxy = ChaosProxy::start(server).await;
+    let store = Store::open(&f.db().url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
+    let replica = start(&f, &store, "one", Timers::SHARED);
+    eventually(SOON, "the lease", async || replica.leads()).await;
+    proxy.freeze_existing();
+    let job = f.reserve("a", every("1h")).await;
+    f.check_in(&job, SignalKind::Fail).await;
+    eventually(SOON, "an incident", async || f.outbox().await.len() == 1).await;
+    assert!(replica.leads(), "it never lost the lease");
+    let lease = f.store.lease("coordinator").await.unwrap().unwrap();
+    assert_eq!(lease.term, 1);
+    replica.stop().await;
+}
+
+on_every_database!(a_second_replica_takes_over_when_the_first_gives_the_lease_back);
+async fn a_second_replica_takes_over_when_the_first_gives_the_lease_back(db: TestDb) {
+    if db.dir().is_some() {
+        return;
+    }
+    let f = Fixture::new(db).await;
+    let one = start(&f, &f.store, "one", Timers::SHARED);
+    eventually(SOON, "the lease", async || one.leads()).await;
+    let other = start(&f, &f.replica(), "other", Timers::SHARED);
+    one.stop().await;
+    let released = crate::util::wait::now();
+    eventually(SOON, "a take-over", async || other.leads()).await;
+    assert!(released.elapsed() < Duration::from_secs(5), "{:?}", released.elapsed());
+    other.stop().await;
+}

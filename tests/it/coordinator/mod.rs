@@ -1,0 +1,7 @@
+//! What the coordinator makes of reservations and time, on every database.
+
+mod bound;
+mod evaluate;
+mod fence;
+mod loops;
+mod outage;

@@ -1,0 +1,14 @@
+//! The store on every database it runs on.
+
+mod checkins;
+mod embedded;
+mod faults;
+mod lease;
+mod outbox;
+mod purge;
+mod reservations;
+mod schema;
+mod server;
+mod speed;
+mod system;
+mod views;

@@ -1,0 +1,72 @@
+//! Forgetting what is old, and only that.
+
+use gotel::reservation::SignalKind;
+use gotel::store::{CheckIn, Retention, StoreError};
+
+use crate::util::db::{TestDb, on_every_database};
+use crate::util::store::{Fixture, HOUR, every};
+
+const DAY: i64 = 24 * HOUR;
+const KEEP: Retention = Retention { history_ms: 30 * DAY, incidents_ms: 180 * DAY };
+
+on_every_database!(history_is_forgotten_in_bites_of_a_thousand);
+async fn history_is_forgotten_in_bites_of_a_thousand(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", every("1h")).await;
+    let batch: Vec<_> = (0..500).map(|_| (CheckIn::new(&job, SignalKind::Log), 0)).collect();
+    for _ in 0..3 {
+        f.store.session().write_checkins(&batch).await.unwrap();
+    }
+    for (rid, kind) in [("old", SignalKind::Start), ("old", SignalKind::Ok), ("open", SignalKind::Start)] {
+        f.write(CheckIn { rid: rid.into(), ..CheckIn::new(&job, kind) }).await.unwrap();
+    }
+    f.pass(31 * DAY).await;
+    f.check_in(&job, SignalKind::Ok).await;
+    let leading = f.lead().await;
+    let first = f.session.purge(&leading, KEEP).await.unwrap();
+    assert_eq!((first.rows, first.more), (1001, true));
+    let second = f.session.purge(&leading, KEEP).await.unwrap();
+    assert_eq!((second.rows, second.more), (503, false));
+    assert_eq!(f.session.purge(&leading, KEEP).await.unwrap().rows, 0);
+    assert_eq!(f.number("SELECT COUNT(*) FROM checkin").await, 1);
+    assert_eq!(f.texts("SELECT rid FROM run").await, ["open"], "it may still end");
+    f.pass(400 * DAY).await;
+    assert_eq!(f.session.purge(&leading, KEEP).await.unwrap().rows, 2);
+    assert!(f.texts("SELECT rid FROM run").await.is_empty());
+}
+
+on_every_database!(what_is_open_or_still_to_be_told_is_kept);
+async fn what_is_open_or_still_to_be_told_is_kept(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    for app in ["open", "closed", "untold"] {
+        let job = f.reserve(app, every("1h")).await;
+        f.check_in(&job, SignalKind::Fail).await;
+    }
+    f.evaluate().await;
+    f.deliver("chat").await;
+    f.pass(1000).await;
+    f.check_in(&crate::util::store::key("closed"), SignalKind::Ok).await;
+    f.evaluate().await;
+    f.deliver("chat").await;
+    f.check_in(&crate::util::store::key("untold"), SignalKind::Ok).await;
+    f.evaluate().await;
+    f.sql("INSERT INTO outage (from_ms, to_ms) VALUES (1, 2)").await;
+    f.pass(181 * DAY).await;
+    let leading = f.lead().await;
+    f.session.purge(&leading, KEEP).await.unwrap();
+    assert_eq!(f.texts("SELECT app FROM incident").await, ["open"]);
+    assert_eq!(f.outbox().await, ["trigger chat  done", "resolve chat  pending"]);
+    assert_eq!(f.number("SELECT COUNT(*) FROM outage").await, 0);
+}
+
+on_every_database!(a_deposed_coordinator_forgets_nothing);
+async fn a_deposed_coordinator_forgets_nothing(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", every("1h")).await;
+    f.check_in(&job, SignalKind::Ok).await;
+    f.pass(40 * DAY).await;
+    let old = f.lead().await;
+    f.lead().await;
+    assert!(matches!(f.session.purge(&old, KEEP).await, Err(StoreError::Fenced)));
+    assert_eq!(f.number("SELECT COUNT(*) FROM checkin").await, 1);
+}

@@ -1,0 +1,18 @@
+//! What the integration tests are made with: real databases, broken networks, fake receivers, real processes.
+//!
+//! Each of these is tested itself, in `harness/`, so that a test that fails speaks of GoTel.
+
+pub mod app;
+pub mod browser;
+pub mod chaos;
+pub mod db;
+pub mod foreign_smtp;
+pub mod load;
+pub mod needs;
+pub mod process;
+pub mod receiver;
+pub mod server;
+pub mod signal;
+pub mod smtp;
+pub mod store;
+pub mod wait;

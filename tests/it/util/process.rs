@@ -1,0 +1,168 @@
+//! The real program as a process of its own, to be killed, stopped and continued like any other.
+//!
+//! Promises: it is dead when the [`Gotel`] value is dropped, whatever state it was in; its output is kept and
+//! shown in every failure; its environment holds no `GOTEL_…` variable that the test did not give.
+//! Does not promise: to survive the test process being killed outright: then it is orphaned.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use url::Url;
+
+use super::signal;
+use super::wait::eventually;
+
+/// How long the program may take to print its address, on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// A running `gotel`.
+pub struct Gotel {
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Gotel {
+    /// Starts `gotel ARGS…` with these variables added to its environment.
+    pub fn spawn(args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::spawn_program(Path::new(env!("CARGO_BIN_EXE_gotel")), args, env)
+    }
+
+    /// `gotel serve` on a free port with this data folder, these further arguments, and its address awaited.
+    #[expect(dead_code, reason = "the tests of the server itself are its users")]
+    pub async fn serve(data: &Path, args: &[&str]) -> (Self, Url) {
+        let data = data.to_str().expect("the data folder's name is text");
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data];
+        all.extend(args);
+        let mut gotel = Self::spawn(&all, &[]);
+        let url = gotel.url().await;
+        (gotel, url)
+    }
+
+    /// Starts another program in the place of `gotel`: how this file is tested.
+    pub fn spawn_program(program: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("GOTEL_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(args).envs(env.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let output = Arc::new(Mutex::new(String::new()));
+        keep(child.stdout.take().unwrap(), output.clone());
+        keep(child.stderr.take().unwrap(), output.clone());
+        Self { child, output }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Everything printed so far, on standard output and standard error alike.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Waits for the address the program prints, `http://127.0.0.1:PORT`, and returns it without a path.
+    pub async fn url(&mut self) -> Url {
+        eventually(START, "the program to print its address", async || {
+            if let Some(url) = self.output().lines().find_map(address_in) {
+                return Ok(url);
+            }
+            assert!(self.running(), "the program ended before it printed its address:\n{}", self.output());
+            Err(self.output())
+        })
+        .await
+    }
+
+    /// Waits until the program has printed `text`.
+    #[track_caller]
+    pub fn printed(&self, text: &str, deadline: Duration) -> impl Future<Output = ()> {
+        let what = format!("the program to print {text:?}");
+        eventually(deadline, what, async move || {
+            let output = self.output();
+            if output.contains(text) { Ok(()) } else { Err(output) }
+        })
+    }
+
+    /// Whether the process has not ended yet; a stopped one has not.
+    pub fn running(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be asked").is_none()
+    }
+
+    /// SIGKILL, and waits until the kernel has ended the process.
+    pub fn kill9(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// SIGSTOP: the process freezes where it is.
+    pub async fn sigstop(&self) {
+        signal::stop(self.pid()).await;
+    }
+
+    /// SIGCONT: it goes on.
+    pub fn sigcont(&self) {
+        signal::cont(self.pid());
+    }
+
+    /// SIGTERM: it is asked to end.
+    pub fn sigterm(&self) {
+        signal::term(self.pid());
+    }
+
+    /// Waits until the process has ended by itself.
+    #[track_caller]
+    pub fn wait_exit(&mut self, deadline: Duration) -> impl Future<Output = ExitStatus> {
+        let output = self.output.clone();
+        eventually(deadline, "the program to end", async move || {
+            let ended = self.child.try_wait().expect("the child can be asked");
+            ended.ok_or_else(|| format!("it runs; its output:\n{}", output.lock().unwrap()))
+        })
+    }
+
+    /// Resident memory in bytes, now.
+    pub fn resident_bytes(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a live process has VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Gotel {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("the program's output:\n{}", self.output());
+        }
+    }
+}
+
+/// Collects a stream, line by line, bytes that are no text replaced, until its end.
+fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            output.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+}
+
+fn address_in(line: &str) -> Option<Url> {
+    let start = line.find("http://127.0.0.1:")?;
+    let rest = &line[start..];
+    let host_and_port = rest["http://".len()..].find(|c: char| !(c.is_ascii_digit() || ".:".contains(c)));
+    let end = host_and_port.map_or(rest.len(), |end| end + "http://".len());
+    Url::parse(rest[..end].trim_end_matches(['.', ':']))
+        .ok()
+        .filter(|url| url.port().is_some_and(|port| port != 0))
+}

@@ -1,0 +1,93 @@
+//! A database server of the test's own, to be killed, frozen and started again.
+//!
+//! Promises: nothing else uses it; it keeps its port and its data over [`PrivateServer::kill9`] and
+//! [`PrivateServer::restart`]; it is gone, with its data, when the value is dropped.
+//! Does not promise: to be there where the shared server is not: a machine given only an address has none.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use url::Url;
+
+use super::db::{Backend, TestDb};
+use super::{needs, signal};
+
+/// A MariaDB or MySQL server, started by its script in `tests/setup/`.
+pub struct PrivateServer {
+    backend: Backend,
+    script: PathBuf,
+    state: tempfile::TempDir,
+    url: Url,
+}
+
+impl PrivateServer {
+    /// Starts one; `None` where the tests on this database are left out. Blocks for about a second.
+    pub fn start(backend: Backend) -> Option<Self> {
+        let (name, variable) = match backend {
+            Backend::Sqlite => panic!("SQLite has no server"),
+            Backend::MariaDb => ("MariaDB", "GOTEL_TEST_MARIADB_URL"),
+            Backend::MySql => ("MySQL", "GOTEL_TEST_MYSQL_URL"),
+        };
+        needs::address_of(name, variable)?;
+        let script = format!("tests/setup/{}.sh", name.to_lowercase());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let state = tempfile::tempdir().expect("a temporary folder can be made");
+        let url = Url::parse("mysql://127.0.0.1/").unwrap();
+        let mut server = Self { backend, script, state, url };
+        server.restart();
+        Some(server)
+    }
+
+    /// Starts it again on the same port and data, after [`PrivateServer::kill9`]; returns when it answers.
+    pub fn restart(&mut self) {
+        let exports = self.script("start");
+        let (_, url) = exports.trim().split_once('=').expect("`start` prints export NAME=URL");
+        self.url = Url::parse(url).expect("`start` prints a URL");
+    }
+
+    /// An empty database on it.
+    pub async fn database(&self) -> TestDb {
+        TestDb::on_server(self.backend, self.url.clone()).await
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> i32 {
+        self.script("pid").trim().parse().expect("`pid` prints a number")
+    }
+
+    /// SIGKILL: what was not made durable is lost. Returns when the process is gone.
+    pub fn kill9(&self) {
+        self.script("kill");
+    }
+
+    /// SIGSTOP: it accepts connections, by its kernel, and answers nothing.
+    pub async fn sigstop(&self) {
+        signal::stop(self.pid()).await;
+    }
+
+    /// SIGCONT: it goes on where it was.
+    pub fn sigcont(&self) {
+        signal::cont(self.pid());
+    }
+
+    fn script(&self, verb: &str) -> String {
+        let mut command = Command::new(&self.script);
+        command.arg(verb).env("GOTEL_TEST_STATE", self.state.path());
+        command.env_remove("GOTEL_TEST_MARIADB_URL").env_remove("GOTEL_TEST_MYSQL_URL");
+        let output =
+            command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("the script can be run");
+        assert!(output.status.success(), "{} {verb} failed: {}", self.script.display(), output.status);
+        String::from_utf8(output.stdout).expect("the script prints text")
+    }
+}
+
+impl Drop for PrivateServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.state.path().join(self.script.file_stem().unwrap()).join("log");
+            eprintln!("the server's log:\n{}", std::fs::read_to_string(log).unwrap_or_default());
+        }
+        let mut command = Command::new(&self.script);
+        command.arg("stop").env("GOTEL_TEST_STATE", self.state.path()).status().ok();
+    }
+}
