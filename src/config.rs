@@ -98,12 +98,12 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {why}")]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// It is not YAML, or not of this shape.
     #[error("{path}:{line}: {message}")]
@@ -144,7 +144,7 @@ impl Config {
             return build(File::default(), scalars, env).map_err(ConfigError::Flag);
         };
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|why| ConfigError::Unreadable { path: path.to_owned(), why })?;
         let file = match text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
         {
             true => File::default(),

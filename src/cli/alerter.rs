@@ -6,7 +6,11 @@ use crate::clock;
 use anyhow::{Context as _, bail};
 
 /// Try an alerter
+///
+/// Example:
+///   gotel alerter test ops-mail --config gotel.yaml
 #[derive(Debug, clap::Subcommand)]
+#[command(verbatim_doc_comment)]
 pub enum Alerter {
     /// Send one test message over an alerter and say whether it was accepted
     ///

@@ -5,7 +5,11 @@ use crate::alert;
 use crate::http::auth::Auth;
 
 /// Look at a configuration without running it
+///
+/// Example:
+///   gotel config check --config gotel.yaml
 #[derive(Debug, clap::Subcommand)]
+#[command(verbatim_doc_comment)]
 pub enum ConfigCommand {
     /// Say whether a configuration can be run, or which file, line and field is wrong
     ///

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Needed by itself only where `serve` runs as a database user that may not create tables.
 ///
 /// Example:
-///   gotel migrate --database-url mysql://admin:secret@db/gotel
+///   gotel migrate --database-url "$ADMIN_DATABASE_URL"
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Migrate {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// told.
 #[derive(Debug, Parser)]
 #[command(name = "gotel", version, max_term_width = 100, propagate_version = true)]
-#[command(after_help = "Start here:\n  gotel serve\n  curl http://127.0.0.1:8080/checkin/APP/COMPONENT")]
+#[command(after_help = "Start here; it prints what to try next:\n  gotel serve")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

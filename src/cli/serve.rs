@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 ///
 /// Examples:
 ///   gotel serve
-///   gotel serve --config gotel.yaml --database-url mysql://gotel:secret@db/gotel
+///   gotel serve --config gotel.yaml --database-url "$DATABASE_URL"
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Serve {

@@ -93,9 +93,53 @@ pub(super) fn line_of(text: &str, field: &str) -> Option<u64> {
 /// The parser's complaint with its line. Its own text may quote the file, and so a secret: only the first
 /// line is kept, which names what was expected.
 pub(super) fn malformed(path: &Path, text: &str, error: &serde_yaml::Error) -> ConfigError {
+    let broken = serde_yaml::from_str::<IgnoredAny>(text).err();
+    let error = broken.as_ref().unwrap_or(error);
     let line = error.location().map_or(1, |l| l.line());
-    let first = error.to_string().lines().next().unwrap_or("is not valid YAML").to_owned();
-    let broken = serde_yaml::from_str::<IgnoredAny>(text).is_err();
-    let message = if broken { format!("not valid YAML: {first}") } else { first };
+    let whole = error.to_string();
+    let first = whole.lines().next().unwrap_or_default();
+    // The parser puts the place in front, and it is told already.
+    let said = first.strip_prefix("error: ").unwrap_or(first);
+    let said = match said.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => said,
+    };
+    let message = match said {
+        _ if said.starts_with("duplicate mapping key") => {
+            let key = said.split([':', ',']).nth(1).unwrap_or_default().trim();
+            format!("{key}: is given twice: keep one")
+        }
+        _ if broken.is_some() => format!("not valid YAML: {said}"),
+        _ if said.starts_with("unknown field ") || said.starts_with("missing field ") => in_words(said),
+        _ => {
+            let said = in_words(said);
+            match key_in(text, line) {
+                Some(key) => format!("{key}: {said}"),
+                None => said,
+            }
+        }
+    };
     ConfigError::Malformed { path: path.to_owned(), line, message }
+}
+
+/// The parser's words for what a person wrote.
+fn in_words(said: &str) -> String {
+    match said {
+        "invalid u16" => "must be a whole number from 1 to 65535".into(),
+        "invalid boolean" => "must be true or false".into(),
+        "expected string scalar" => "must be one text".into(),
+        "expected sequence start" => "must be a list: write [one, two], or remove the key".into(),
+        "expected mapping start" => "must have keys of its own below it: see docs/configuration.md".into(),
+        _ => match said.strip_prefix("missing field ") {
+            Some(field) => format!("{field} is missing here"),
+            None => said.to_owned(),
+        },
+    }
+}
+
+/// The key that begins a line; never what stands behind it.
+fn key_in(text: &str, line: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let (key, _) = line.trim_start_matches([' ', '-']).split_once(':')?;
+    key.chars().all(|c| c.is_ascii_alphanumeric()).then_some(key).filter(|key| !key.is_empty())
 }

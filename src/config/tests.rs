@@ -57,7 +57,15 @@ fn a_flag_outranks_the_file() {
 )]
 #[case::short_retention("retention:\n  history: 1h\n", "gotel.yaml:2: retention.history:")]
 #[case::external("externalUrl: gotel.example.org\n", "gotel.yaml:1: externalUrl:")]
-#[case::broken("alerters: [\n", "gotel.yaml:")]
+#[case::broken("alerters: [\n", "gotel.yaml:1: not valid YAML: ")]
+#[case::doubled("listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", "gotel.yaml:2: listen: is given twice")]
+#[case::no_list("alerters:\n", "gotel.yaml:1: alerters: must be a list")]
+#[case::no_number("alerters:\n  - name: a\n    port: hush\n", "gotel.yaml:3: port: must be a whole number")]
+#[case::no_choice(
+    "alerters:\n  - name: a\n    type: mail\n",
+    "gotel.yaml:3: type: unknown variant `mail`, expected one of"
+)]
+#[case::nothing_in_a_token("auth:\n  tokens:\n    - name: a\n", "gotel.yaml:3: `scopes` is missing here")]
 fn a_mistake_names_file_line_and_field(#[case] text: &str, #[case] begins: &str) {
     let error = load(text).unwrap_err();
     assert!(error.starts_with(begins), "{error}");

@@ -1,0 +1,7 @@
+//! The pages, in a real browser, on a real server that was seeded through the API.
+
+mod guests;
+mod layout;
+mod looks;
+mod safety;
+mod window;
