@@ -1,8 +1,10 @@
 //! Whether this process is alive, draining, or stuck: the ages of its loops, and the order of its end.
 //!
 //! Promises: each loop that must keep moving is registered with the longest age that is still healthy,
-//! and marks every completed step; `/livez`, `/metrics` and `/nodes` read the ages from here. A loop that
-//! ends early is a crash, not a detail: [`Tasks`] ends the whole process with it.
+//! and marks every step that ended; `/livez`, `/metrics` and `/nodes` read the ages from here. A step that
+//! failed because the database is away counts as movement and not as work done: restarting this process
+//! would not bring the database back. A loop that ends early is a crash, not a detail: [`Tasks`] ends the
+//! whole process with it.
 
 use crate::clock;
 use std::future::Future;
@@ -18,18 +20,29 @@ pub struct Pulse {
     name: String,
     /// Older than this is stuck.
     limit_ms: i64,
+    /// When it last moved.
     last_boot_ms: AtomicI64,
+    /// When a step last did what it is for.
+    done_boot_ms: AtomicI64,
     /// What the last step came to, in a few words.
     note: Mutex<String>,
 }
 
 impl Pulse {
-    /// Marks a completed step.
+    /// Marks a step that did what it is for.
     pub fn beat(&self) {
+        let now = clock::boot_ms();
+        self.last_boot_ms.store(now, Ordering::Relaxed);
+        self.done_boot_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// Marks a step that ended in a failure which is not this process's: the loop moves, its work does not.
+    pub fn tried(&self, note: impl Into<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note.into();
         self.last_boot_ms.store(clock::boot_ms(), Ordering::Relaxed);
     }
 
-    /// Marks a completed step and says what it came to.
+    /// The same, and says what it came to.
     pub fn beat_with(&self, note: impl Into<String>) {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note.into();
         self.beat();
@@ -41,8 +54,10 @@ impl Pulse {
 pub struct LoopAge {
     /// Its name: `lease`, `evaluate`, `checkin-0`, `alerter/ops-mail`, `purge` …
     pub name: String,
-    /// Since the last completed step.
+    /// Since its last step ended, well or not.
     pub age_ms: i64,
+    /// Since a step last did what it is for.
+    pub done_age_ms: i64,
     /// Older than this is stuck.
     pub limit_ms: i64,
     /// What the last step came to.
@@ -70,6 +85,7 @@ impl Loops {
             name: name.into(),
             limit_ms: i64::try_from(limit.as_millis()).unwrap_or(i64::MAX),
             last_boot_ms: AtomicI64::new(clock::boot_ms()),
+            done_boot_ms: AtomicI64::new(clock::boot_ms()),
             note: Mutex::default(),
         });
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pulse));
@@ -85,6 +101,7 @@ impl Loops {
             .map(|p| LoopAge {
                 name: p.name.clone(),
                 age_ms: now - p.last_boot_ms.load(Ordering::Relaxed),
+                done_age_ms: now - p.done_boot_ms.load(Ordering::Relaxed),
                 limit_ms: p.limit_ms,
                 note: p.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             })

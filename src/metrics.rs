@@ -208,7 +208,7 @@ impl Metrics {
             s.clone(),
             self.http_seconds.clone(),
         );
-        r.register_with_unit("loop_age", "Time since a loop last completed a step", s, self.loop_age.clone());
+        r.register_with_unit("loop_age", "Time since a loop last ended a step", s, self.loop_age.clone());
         r.register("reservations", "Reservations by state", self.reservations.clone());
     }
 
@@ -319,14 +319,14 @@ impl Metrics {
         self.http_seconds.observe(took.as_secs_f64());
     }
 
-    /// Age of a loop.
-    pub fn loop_age(&self, name: &str, age: Duration) {
+    /// Age of a loop: since it last moved, and since it last did what it is for.
+    pub fn loop_age(&self, name: &str, age: Duration, done: Duration) {
         self.loop_age.get_or_create(&Loop { name: name.into() }).set(age.as_secs_f64());
         if name == "evaluate" {
-            self.eval_age.set(age.as_secs_f64());
+            self.eval_age.set(done.as_secs_f64());
         }
         if name == "lease" {
-            self.lease_age.set(age.as_secs_f64());
+            self.lease_age.set(done.as_secs_f64());
         }
     }
 

@@ -100,6 +100,7 @@ impl Replica {
             install_id: store.install_id().to_owned(),
             external_url: config.external_url.clone(),
         };
+        let wake = Arc::new(Notify::new());
         let coordinator = Coordinator {
             store: store.clone(),
             context: Arc::new(context),
@@ -108,6 +109,7 @@ impl Replica {
             keep: config.retention,
             metrics: Arc::clone(&metrics),
             loops: Arc::clone(&loops),
+            wake: Arc::clone(&wake),
         };
         coordinator::start(&coordinator, &mut core);
         let reporter: Arc<dyn Reporter> =
@@ -119,7 +121,7 @@ impl Replica {
                 session: store.session(),
                 metrics: Arc::clone(&metrics),
                 reporter: Arc::clone(&reporter),
-                wake: Arc::new(Notify::new()),
+                wake: Arc::clone(&wake),
                 beat: Arc::new(move || pulse.beat()),
                 srv: config.replica.clone(),
             });
@@ -186,7 +188,12 @@ async fn migrate(store: &Store) -> Result<(), StoreError> {
                 return Ok(());
             }
             Ok(_) => return Ok(()),
-            Err(e @ (StoreError::Schema(_) | StoreError::Data(_) | StoreError::Other(_))) => return Err(e),
+            Err(
+                e @ (StoreError::Schema(_)
+                | StoreError::InUse(_)
+                | StoreError::Data(_)
+                | StoreError::Other(_)),
+            ) => return Err(e),
             Err(e) if waited >= DATABASE_WAIT || store.dialect() == Dialect::Sqlite => return Err(e),
             Err(e) => {
                 tracing::warn!(error = %e, "waiting for the database");

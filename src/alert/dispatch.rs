@@ -190,18 +190,22 @@ impl Dispatcher {
         self.count(now_ms);
         let mut step = Step { finished: self.write().await?, ..Step::default() };
         self.report(now_ms).await;
-        let room = self.room(now_ms);
-        if room > 0 {
-            let name = self.alerter.name();
-            step.folded = if self.alerter.folds() {
-                self.session.fold_storms_but_ends(name, &self.srv).await?
-            } else {
-                self.session.fold_storms(name, &self.srv).await?
-            };
+        loop {
+            let room = self.room(now_ms);
+            if room == 0 || !self.session.anything_to_send(self.alerter.name()).await? {
+                break;
+            }
+            let (name, ends_stay) = (self.alerter.name(), self.alerter.folds());
             let claimed_ms = clock::boot_ms();
-            for claimed in self.session.claim(name, room).await? {
+            let (folded, claimed) = self.session.fold_and_claim(name, room, &self.srv, ends_stay).await?;
+            for claimed in claimed {
                 self.begin(claimed, claimed_ms);
                 step.begun += 1;
+            }
+            step.folded += folded;
+            // The digest was not there yet when its notices were counted.
+            if folded == 0 {
+                break;
             }
         }
         self.metrics.breaker(self.alerter.name(), self.breaker.is_open());

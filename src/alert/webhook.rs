@@ -84,7 +84,7 @@ pub struct WebhookV1<'a> {
     pub at: String,
     /// Last good check-in; null if there was none.
     pub last_ok: Option<String>,
-    /// Good check-ins so far.
+    /// Check-ins of all kinds so far.
     pub checkins: i64,
     /// Of the failed run.
     pub exit_code: Option<u8>,

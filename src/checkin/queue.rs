@@ -1,7 +1,6 @@
 //! The bounded queue in front of the writers.
 
 use crate::clock;
-use crate::lifecycle::Loops;
 use crate::metrics::Metrics;
 use crate::store::{Accepted, CheckIn};
 use std::sync::Arc;
@@ -50,7 +49,6 @@ pub(super) struct Item {
 #[derive(Debug, Clone)]
 pub struct Queue {
     shards: Arc<[Shard]>,
-    loops: Arc<Loops>,
     metrics: Arc<Metrics>,
 }
 
@@ -60,12 +58,12 @@ pub(super) struct Shard {
     depth: Arc<AtomicUsize>,
 }
 
-/// The writer's side of a shard, and how many wait in it.
+/// A writer's end of its shard, and the count of what waits in it.
 pub(super) type End = (mpsc::Receiver<Item>, Arc<AtomicUsize>);
 
 impl Queue {
     /// A queue of `writers` shards, and the receiving ends.
-    pub(super) fn new(writers: usize, loops: Arc<Loops>, metrics: Arc<Metrics>) -> (Self, Vec<End>) {
+    pub(super) fn new(writers: usize, metrics: Arc<Metrics>) -> (Self, Vec<End>) {
         let mut shards = Vec::with_capacity(writers);
         let mut ends = Vec::with_capacity(writers);
         for _ in 0..writers {
@@ -74,14 +72,11 @@ impl Queue {
             shards.push(Shard { sender, depth: Arc::clone(&depth) });
             ends.push((receiver, depth));
         }
-        (Self { shards: shards.into(), loops, metrics }, ends)
+        (Self { shards: shards.into(), metrics }, ends)
     }
 
     /// Stores `checkin`; `Ok` means committed.
     pub async fn submit(&self, checkin: CheckIn) -> Result<Accepted, Refusal> {
-        if self.loops.is_draining() {
-            return Err(Refusal::Draining);
-        }
         let index = self.shard_of(&checkin);
         let shard = &self.shards[index];
         let (reply, answer) = oneshot::channel();

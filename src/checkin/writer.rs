@@ -31,7 +31,7 @@ pub fn start(
     loops: &Arc<Loops>,
     metrics: &Arc<Metrics>,
 ) -> Queue {
-    let (queue, ends) = Queue::new(writers, Arc::clone(loops), Arc::clone(metrics));
+    let (queue, ends) = Queue::new(writers, Arc::clone(metrics));
     for (index, (receiver, depth)) in ends.into_iter().enumerate() {
         let writer = Writer {
             index,
@@ -40,6 +40,7 @@ pub fn start(
             depth,
             pulse: loops.register(format!("checkin-{index}"), Duration::from_secs(30)),
             metrics: Arc::clone(metrics),
+            failing: false,
         };
         tasks.spawn("checkin", writer.run(tasks.stop()));
     }
@@ -53,6 +54,8 @@ struct Writer {
     depth: Arc<AtomicUsize>,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    /// Said once, not with each batch of a flood.
+    failing: bool,
 }
 
 impl Writer {
@@ -120,15 +123,20 @@ impl Writer {
         let mut counted_ms = 0;
         let mut answers: Vec<Result<Accepted, Refusal>> = Vec::with_capacity(batch.len());
         // Ranges still to be written, the next one last; `answers` grows from the front.
-        let whole = 0..batch.len();
-        let mut ranges = Vec::from([whole]);
+        let mut ranges = Vec::new();
+        ranges.push(0..batch.len());
         while let Some(range) = ranges.pop() {
             // What the earlier tries took is time that the rest has waited.
             let spent_ms = (clock::boot_us() - started_us) / 1000;
             batch[range.start..].iter_mut().for_each(|(_, waited_ms)| *waited_ms += spent_ms - counted_ms);
             counted_ms = spent_ms;
             match self.session.write_checkins(&batch[range.clone()]).await {
-                Ok(stored) => answers.extend(stored.into_iter().map(answer)),
+                Ok(stored) => {
+                    if std::mem::take(&mut self.failing) {
+                        tracing::info!("check-ins are stored again");
+                    }
+                    answers.extend(stored.into_iter().map(answer));
+                }
                 Err(e) if e.is_data() && range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
                     ranges.push(middle..range.end);
@@ -141,7 +149,9 @@ impl Writer {
                 Err(e) => {
                     // The database, not an item: the others would only wait for the same answer.
                     let left = batch.len() - answers.len();
-                    tracing::warn!(error = %e, class = e.class(), items = left, "check-ins not stored");
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::warn!(error = %e, class = e.class(), items = left, "check-ins are not stored: they get 503");
+                    }
                     answers.extend((0..left).map(|_| Err(refusal(&e))));
                     break;
                 }

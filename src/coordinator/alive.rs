@@ -35,7 +35,10 @@ impl Alive {
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
-            self.step().await;
+            tokio::select! {
+                () = self.step() => {}
+                () = stop.cancelled() => break,
+            }
             // While the database is away, look for its return each second.
             let pause = if self.failing { Duration::from_secs(1) } else { self.period };
             tokio::select! {
@@ -65,6 +68,7 @@ impl Alive {
                 self.pulse.beat();
             }
             Err(e) => {
+                self.pulse.tried("the database is not reached");
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(error = %e, class = e.class(), "the database is not reached: check-ins get 503");
                 }

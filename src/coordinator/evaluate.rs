@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::store::{Leading, Session, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Rows in one transaction: short enough to hold the lease row's lock for.
@@ -28,6 +29,7 @@ pub(super) struct Evaluator {
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     marked_boot_ms: i64,
+    wake: Arc<Notify>,
     failing: bool,
 }
 
@@ -41,21 +43,28 @@ impl Evaluator {
             pulse,
             metrics: Arc::clone(&c.metrics),
             marked_boot_ms: 0,
+            wake: Arc::clone(&c.wake),
             failing: false,
         }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
-            match self.step().await {
+            // A step cut short is rolled back, and whoever leads next does it again: the end need not wait for it.
+            let outcome = tokio::select! {
+                outcome = self.step() => outcome,
+                () = stop.cancelled() => break,
+            };
+            match outcome {
                 Ok(()) => {
                     if std::mem::take(&mut self.failing) {
                         tracing::info!("evaluating again");
                     }
                 }
                 // The alive loop records the gap within seconds; nothing may be judged before.
-                Err(StoreError::Gap { .. }) => {}
+                Err(StoreError::Gap { .. }) => self.pulse.tried("waits for an outage to be recorded"),
                 Err(e) => {
+                    self.pulse.tried("evaluating failed");
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::error!(error = %e, class = e.class(), "reservations cannot be evaluated");
                     }
@@ -104,6 +113,9 @@ impl Evaluator {
         let plan = |loaded: &_| plan::plan(&context, loaded);
         match self.session.evaluate(leading, BATCH, plan).await {
             Ok(batch) => {
+                if batch.queued > 0 {
+                    self.wake.notify_waiters();
+                }
                 if batch.opened + batch.closed > 0 {
                     tracing::info!(
                         opened = batch.opened,

@@ -50,7 +50,11 @@ impl House {
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let pause = match self.step().await {
+            let outcome = tokio::select! {
+                outcome = self.step() => outcome,
+                () = stop.cancelled() => break,
+            };
+            let pause = match outcome {
                 Ok(Purged { rows, more }) => {
                     self.failing = false;
                     if rows > 0 {
@@ -61,6 +65,7 @@ impl House {
                     if more { Duration::from_millis(200) } else { PERIOD }
                 }
                 Err(e) => {
+                    self.pulse.tried("housekeeping failed");
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::warn!(error = %e, class = e.class(), "housekeeping failed");
                     }

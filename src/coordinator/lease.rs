@@ -206,6 +206,7 @@ impl Keeper {
                 self.pulse.beat_with(if self.leading.is_some() { "coordinator" } else { "worker" });
             }
             Err(e) => {
+                self.pulse.tried("the lease cannot be read");
                 self.watch.failed();
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(error = %e, class = e.class(), "the lease cannot be read");
@@ -262,9 +263,10 @@ impl Keeper {
         self.watch.failed();
     }
 
-    /// The evaluator marks its pulse also while it has nothing to do, so silence means it hangs.
+    /// The evaluator marks its work as done also while it has nothing to do, so silence means it hangs or fails.
     fn evaluator_is_stuck(&self) -> bool {
-        self.loops.ages().iter().any(|LoopAge { name, age_ms, .. }| name == "evaluate" && *age_ms > STUCK_MS)
+        let stuck = |age: &LoopAge| age.name == "evaluate" && age.done_age_ms > STUCK_MS;
+        self.loops.ages().iter().any(stuck)
     }
 }
 

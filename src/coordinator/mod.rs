@@ -3,7 +3,7 @@
 //!
 //! Promises: only the holder of the lease evaluates; every transaction it makes is fenced; a step that
 //! fails is logged and tried again, and never ends the loop. Each loop is a `step()` plus a sleep, and
-//! marks its pulse only when a step was complete.
+//! marks its work as done only when a step was complete.
 //!
 //! Races: two replicas that both believe they lead: the fence lets one of them write (`store::lease`). A
 //! process that was frozen: its lease has run out by the boot clock, which counts while suspended; and an
@@ -24,7 +24,7 @@ use crate::store::{Retention, Store};
 use lease::Timers;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What the loops share.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Coordinator {
     pub metrics: Arc<Metrics>,
     /// Ages of the loops.
     pub loops: Arc<Loops>,
+    /// Rung when there is something in the outbox.
+    pub wake: Arc<Notify>,
 }
 
 /// Whether this replica leads, for those who only want to know.

@@ -48,6 +48,12 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     let status = status.as_u16();
     match response.extensions_mut().remove::<Told>() {
+        // A 503 says that the database is away or the queue is full, which is logged once where it is found:
+        // a line for each refused request would fill the disk.
+        Some(told) if status == 503 => {
+            let cause = told.cause.unwrap_or_default();
+            tracing::debug!(%method, route, status, took_ms, cause, "{method} {route} answered {status}: {cause}");
+        }
         Some(told) if status >= 500 => {
             let cause = told.cause.unwrap_or_default();
             tracing::warn!(%method, route, status, took_ms, cause, "{method} {route} answered {status}: {cause}");

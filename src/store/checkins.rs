@@ -66,7 +66,7 @@ pub(super) struct Target {
     wakes: bool,
 }
 
-const RULE: Rule = Rule::named("checkin").within(std::time::Duration::from_secs(4)).tries(5);
+const RULE: Rule = Rule::named("checkin").within(std::time::Duration::from_secs(4)).tries(12);
 
 impl Session {
     /// Stores `items` (each with its wait in our queue, in milliseconds) in one transaction. The answer has

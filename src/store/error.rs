@@ -29,6 +29,9 @@ pub enum StoreError {
     /// Somebody else inserted the same key first.
     #[error("already there: {0}")]
     Duplicate(String),
+    /// Another process has the SQLite file.
+    #[error("{0}")]
+    InUse(String),
     /// The schema is not the one this program knows.
     #[error("{0}")]
     Schema(String),
@@ -61,6 +64,7 @@ impl StoreError {
             Self::Gap { .. } => "gap",
             Self::Data(_) => "data",
             Self::Duplicate(_) => "duplicate",
+            Self::InUse(_) => "in_use",
             Self::Schema(_) => "schema",
             Self::Other(_) => "other",
         }

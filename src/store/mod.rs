@@ -183,7 +183,7 @@ fn lock_file(database: &Path) -> Result<std::fs::File> {
         .map_err(|e| failed("lock", &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(format!(
             "another gotel is using {}: an SQLite database serves one process; stop the other one, or use MySQL \
              for several",
             database.display()

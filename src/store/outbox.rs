@@ -195,7 +195,25 @@ fn payload(notice: &Notice) -> Result<String> {
     Ok(text)
 }
 
+/// What may be folded: all but digests.
+const ALL: &str = "event <> 'digest'";
+/// What may be folded where ends stay single.
+const BUT_ENDS: &str = "event IN ('trigger', 'remind', 'escalate')";
+
 impl Session {
+    /// Whether `alerter` has anything to send, or to take back from a claim that ran out: a read, so that an
+    /// idle dispatcher costs no transaction.
+    pub async fn anything_to_send(&mut self, alerter: &str) -> Result<bool> {
+        transact!(&mut *self, Rule::reading("outbox_look"), |tx| {
+            let now = tx.inner().now_expr();
+            let text = format!(
+                "SELECT id FROM delivery WHERE alerter = ? AND ((state = 'pending' AND next_ms <= {now}) \
+                 OR (state = 'inflight' AND claim_until_ms <= {now})) LIMIT 1"
+            );
+            Ok(tx.maybe(sql(text).bind(alerter.to_owned())).await?.is_some())
+        })
+    }
+
     /// Claims at most `limit` rows of `alerter` that are due, oldest first. Claims that ran out are due
     /// again.
     pub async fn claim(&mut self, alerter: &str, limit: usize) -> Result<Vec<Claimed>> {
@@ -204,52 +222,32 @@ impl Session {
             let now = tx.now_ms().await?;
             release_expired(tx, alerter, now).await?;
             let ids = due(tx, alerter, now, limit).await?;
+            take(tx, &ids, &token, now).await
+        })
+    }
+
+    /// [`Session::fold_storms`] and [`Session::claim`] as one, so that nothing leaves alone that was written
+    /// between the two and belongs into a digest. `ends_stay`: as in [`Session::fold_storms_but_ends`]. Returns
+    /// how many were folded; their digest is claimed by the next call.
+    pub async fn fold_and_claim(
+        &mut self,
+        alerter: &str,
+        limit: usize,
+        srv: &str,
+        ends_stay: bool,
+    ) -> Result<(usize, Vec<Claimed>)> {
+        let token = uuid::Uuid::new_v4().to_string();
+        transact!(&mut *self, Rule::named("outbox_claim").within(Duration::from_secs(10)), |tx| {
+            let now = tx.now_ms().await?;
+            release_expired(tx, alerter, now).await?;
+            let ids = due(tx, alerter, now, limit).await?;
             if ids.is_empty() {
-                return Ok(Vec::new());
+                return Ok((0, Vec::new()));
             }
-            let mut query = sql(format!(
-                "UPDATE delivery SET state = 'inflight', claim_token = ?, claim_until_ms = ?, attempts = attempts + 1 \
-                 WHERE state = 'pending' AND id IN ({})",
-                marks(ids.len())
-            ))
-            .bind(token.clone())
-            .bind(now + CLAIM_MS);
-            for id in &ids {
-                query = query.bind(*id);
-            }
-            tx.run(query).await?;
-            let mut query = sql(format!(
-                "SELECT id, idem_key, recipient, attempts, created_ms, payload FROM delivery \
-                 WHERE id IN ({}) AND claim_token = ? ORDER BY id",
-                marks(ids.len())
-            ));
-            for id in &ids {
-                query = query.bind(*id);
-            }
-            let rows = tx.all(query.bind(token.clone())).await?;
-            let mut claimed = Vec::with_capacity(rows.len());
-            for row in rows {
-                let payload: String = row.try_get(5)?;
-                let id: i64 = row.try_get(0)?;
-                match serde_json::from_str(&payload) {
-                    Ok(notice) => claimed.push(Claimed {
-                        id,
-                        token: token.clone(),
-                        idem_key: row.try_get(1)?,
-                        recipient: row.try_get(2)?,
-                        attempts: row.try_get(3)?,
-                        age_ms: now - row.try_get::<i64, _>(4)?,
-                        notice,
-                    }),
-                    // Written by a newer program, or damaged: visible as a dead letter, in nobody's way.
-                    Err(e) => {
-                        let dead = "UPDATE delivery SET state = 'dead', done_ms = ?, error = ? WHERE id = ?";
-                        let why = format!("the stored notice cannot be read: {e}");
-                        tx.run(sql(dead).bind(now).bind(clip(&why)).bind(id)).await?;
-                    }
-                }
-            }
-            Ok(claimed)
+            // Folding sees at least what `due` saw; what it takes is no longer pending.
+            let which = if ends_stay { BUT_ENDS } else { ALL };
+            let folded = fold_all(tx, alerter, srv, now, which).await?;
+            Ok((folded, take(tx, &ids, &token, now).await?))
         })
     }
 
@@ -283,44 +281,19 @@ impl Session {
     /// Folds what waits for each recipient of `alerter` into a digest where the storm rule asks for it.
     /// Returns how many notices were folded.
     pub async fn fold_storms(&mut self, alerter: &str, srv: &str) -> Result<usize> {
-        self.fold_where(alerter, srv, "event <> 'digest'").await
+        self.fold_where(alerter, srv, ALL).await
     }
 
     /// The same for an alerter whose receiver closes alerts by their keys (PagerDuty): the ends stay single,
     /// as an end inside a digest would close nothing.
     pub async fn fold_storms_but_ends(&mut self, alerter: &str, srv: &str) -> Result<usize> {
-        self.fold_where(alerter, srv, "event IN ('trigger', 'remind', 'escalate')").await
+        self.fold_where(alerter, srv, BUT_ENDS).await
     }
 
     async fn fold_where(&mut self, alerter: &str, srv: &str, which: &'static str) -> Result<usize> {
         transact!(&mut *self, Rule::named("outbox_fold").within(Duration::from_secs(10)), |tx| {
             let now = tx.now_ms().await?;
-            let text = format!(
-                "SELECT recipient, COUNT(*), COUNT(grp) FROM delivery WHERE state = 'pending' AND alerter = ? \
-                 AND next_ms <= ? AND {which} GROUP BY recipient HAVING COUNT(*) > 1"
-            );
-            let waiting = tx.all(sql(text).bind(alerter.to_owned()).bind(now)).await?;
-            let mut folded = 0;
-            for row in waiting {
-                let (recipient, count, grouped): (String, i64, i64) =
-                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                let sent: i64 = tx
-                    .one(
-                        sql("SELECT COUNT(*) FROM delivery WHERE alerter = ? AND recipient = ? AND done_ms > ? \
-                             AND state = 'done'")
-                        .bind(alerter.to_owned())
-                        .bind(recipient.clone())
-                        .bind(now - storm::WINDOW_MS),
-                    )
-                    .await?
-                    .try_get(0)?;
-                let sent = usize::try_from(sent).unwrap_or(0);
-                let count = usize::try_from(count).unwrap_or(0);
-                if grouped >= 2 || storm::plan(sent, count) == Plan::Digest {
-                    folded += fold(tx, alerter, &recipient, now, srv, which).await?;
-                }
-            }
-            Ok(folded)
+            fold_all(tx, alerter, srv, now, which).await
         })
     }
 
@@ -337,6 +310,9 @@ impl Session {
             let mut query = sql(format!(
                 "SELECT id, alerter, payload FROM delivery WHERE alerter NOT IN ({}) \
                  AND ((state = 'pending' AND next_ms < ?) OR (state = 'inflight' AND claim_until_ms < ?)) \
+                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = delivery.incident_id \
+                 AND e.alerter = delivery.alerter AND e.recipient = delivery.recipient \
+                 AND e.event_no < delivery.event_no AND e.state IN ('pending', 'inflight')) \
                  ORDER BY id LIMIT 200",
                 marks(known.len().max(1))
             ));
@@ -421,6 +397,86 @@ async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize) -> Result<Vec<i
         )
         .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Claims those of `ids` that are still pending.
+async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Claimed>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = sql(format!(
+        "UPDATE delivery SET state = 'inflight', claim_token = ?, claim_until_ms = ?, attempts = attempts + 1 \
+         WHERE state = 'pending' AND id IN ({})",
+        marks(ids.len())
+    ))
+    .bind(token.to_owned())
+    .bind(now + CLAIM_MS);
+    for id in ids {
+        query = query.bind(*id);
+    }
+    tx.run(query).await?;
+    let mut query = sql(format!(
+        "SELECT id, idem_key, recipient, attempts, created_ms, payload FROM delivery \
+         WHERE id IN ({}) AND claim_token = ? ORDER BY id",
+        marks(ids.len())
+    ));
+    for id in ids {
+        query = query.bind(*id);
+    }
+    let rows = tx.all(query.bind(token.to_owned())).await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in rows {
+        let payload: String = row.try_get(5)?;
+        let id: i64 = row.try_get(0)?;
+        match serde_json::from_str(&payload) {
+            Ok(notice) => claimed.push(Claimed {
+                id,
+                token: token.to_owned(),
+                idem_key: row.try_get(1)?,
+                recipient: row.try_get(2)?,
+                attempts: row.try_get(3)?,
+                age_ms: now - row.try_get::<i64, _>(4)?,
+                notice,
+            }),
+            // Written by a newer program, or damaged: visible as a dead letter, in nobody's way.
+            Err(e) => {
+                let dead = "UPDATE delivery SET state = 'dead', done_ms = ?, error = ? WHERE id = ?";
+                let why = format!("the stored notice cannot be read: {e}");
+                tx.run(sql(dead).bind(now).bind(clip(&why)).bind(id)).await?;
+            }
+        }
+    }
+    Ok(claimed)
+}
+
+/// Folds for each recipient of `alerter` where the storm rule asks for it.
+async fn fold_all(tx: &mut Tx, alerter: &str, srv: &str, now: i64, which: &'static str) -> Result<usize> {
+    let text = format!(
+        "SELECT recipient, COUNT(*), COUNT(grp) FROM delivery WHERE state = 'pending' AND alerter = ? \
+         AND next_ms <= ? AND {which} GROUP BY recipient HAVING COUNT(*) > 1"
+    );
+    let waiting = tx.all(sql(text).bind(alerter.to_owned()).bind(now)).await?;
+    let mut folded = 0;
+    for row in waiting {
+        let (recipient, count, grouped): (String, i64, i64) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let sent: i64 = tx
+            .one(
+                sql("SELECT COUNT(*) FROM delivery WHERE alerter = ? AND recipient = ? AND done_ms > ? \
+                     AND state = 'done'")
+                .bind(alerter.to_owned())
+                .bind(recipient.clone())
+                .bind(now - storm::WINDOW_MS),
+            )
+            .await?
+            .try_get(0)?;
+        let sent = usize::try_from(sent).unwrap_or(0);
+        let count = usize::try_from(count).unwrap_or(0);
+        if grouped >= 2 || storm::plan(sent, count) == Plan::Digest {
+            folded += fold(tx, alerter, &recipient, now, srv, which).await?;
+        }
+    }
+    Ok(folded)
 }
 
 /// Replaces everything that waits for one recipient by one digest row.

@@ -3,6 +3,9 @@
 mod alert;
 mod api;
 mod coordinator;
+mod docs;
+mod faults;
 mod harness;
+mod pages;
 mod store;
 mod util;

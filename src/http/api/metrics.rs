@@ -36,8 +36,9 @@ pub(in super::super) const STATES: [JobState; 5] =
 )]
 pub(super) async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<impl IntoResponse, Error> {
     caller.sees_all()?;
+    let ms = |age| Duration::from_millis(u64::try_from(age).unwrap_or(0));
     for age in app.loops.ages() {
-        app.metrics.loop_age(&age.name, Duration::from_millis(u64::try_from(age.age_ms).unwrap_or(0)));
+        app.metrics.loop_age(&age.name, ms(age.age_ms), ms(age.done_age_ms));
     }
     let (now, last) = (clock::boot_ms(), app.counted.load(Ordering::Relaxed));
     if last == 0 || now - last >= EVERY_MS {

@@ -102,7 +102,7 @@ pub(super) async fn nodes(
         draining: app.loops.is_draining(),
         open: app.auth.is_open(),
         database: match app.store.dialect() {
-            Dialect::Sqlite => "SQLite, in a file of this process",
+            Dialect::Sqlite => "SQLite, embedded",
             Dialect::MySql => "MySQL or MariaDB, shared",
         },
         install_id: app.store.install_id().to_owned(),

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 
 use crate::util::app::TestApp;
 use crate::util::db::{TestDb, on_every_database};
+use crate::util::wait::eventually;
+
+/// Long enough for anything on a busy machine.
+const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
 async fn newest(app: &TestApp) -> Value {
     app.get("/reservation/a/b/checkins?limit=1").await.json()["result"][0].clone()
@@ -102,9 +106,16 @@ async fn a_checked_out_reservation_is_404_until_it_is_made_again() {
 async fn a_replica_on_its_way_out_refuses_with_retry_after() {
     let app = TestApp::new().await;
     app.reserve("a", "b", json!({})).await;
+    // Not ready any more, but still here: whoever comes is served.
     app.loops.drain();
-    let answer = app.get("/checkin/a/b").await;
-    assert_eq!(answer.status, 503);
+    assert_eq!(app.get("/checkin/a/b").await.status, 200);
+    // The writers have closed.
+    app.close_writers();
+    let answer = eventually(SOON, "the writers to refuse", async || {
+        let answer = app.get("/checkin/a/b").await;
+        if answer.status == 503 { Ok(answer) } else { Err(answer.status) }
+    })
+    .await;
     assert!((1..=3).contains(&answer.header("retry-after").parse::<u8>().unwrap()));
     assert_eq!(answer.header("connection"), "close");
     assert!(!answer.message().is_empty());

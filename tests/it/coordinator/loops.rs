@@ -33,6 +33,7 @@ fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
         keep: KEEP,
         metrics: Arc::new(Metrics::new()),
         loops: Arc::clone(&loops),
+        wake: Arc::default(),
     };
     let leads = coordinator::start(&coordinator, &mut tasks);
     Replica { leads, tasks, loops }
@@ -44,7 +45,8 @@ impl Replica {
     }
 
     async fn stop(self) {
-        assert!(self.tasks.finish(Duration::from_secs(10)).await);
+        let ended = self.tasks.finish(Duration::from_secs(10)).await;
+        assert!(ended, "{:?}", self.loops.ages());
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_second_process_on_the_same_file_is_refused_with_a_way_out() {
     let f = fixture().await;
     let url = f.db().url().to_owned();
     let refused = open(&url).unwrap_err();
-    assert!(matches!(refused, StoreError::Unavailable(_)));
+    assert!(matches!(refused, StoreError::InUse(_)));
     let text = refused.to_string();
     assert!(text.contains("another gotel is using") && text.contains("gotel.db"), "{text}");
     assert!(text.contains("use MySQL"), "{text}");

@@ -131,6 +131,11 @@ impl TestApp {
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()))).await.unwrap();
     }
 
+    /// Asks the check-in writers to end while the server goes on.
+    pub fn close_writers(&self) {
+        self.tasks.stop().cancel();
+    }
+
     /// Ends the server and its writers in their order; fails if one of them had died.
     pub async fn finish(self) {
         assert!(!self.server.is_finished() || self.stop.is_cancelled(), "the server died");

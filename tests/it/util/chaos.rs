@@ -248,6 +248,10 @@ impl Connection {
             let delay = self.rules.borrow().delay;
             slowness(delay).await;
             self.thawed().await?;
+            // A cut holds from the moment it was ordered: nothing may slip through before it is carried out.
+            if self.id <= self.rules.borrow().cut_up_to {
+                return Err(End::Cut);
+            }
             if read == 0 {
                 return to.shutdown().await.map_err(|_| End::Closed);
             }

@@ -67,13 +67,12 @@ impl Load {
             headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let load = uuid::Uuid::new_v4().simple().to_string();
         let mut set = JoinSet::new();
+        // Building one costs more than many check-ins; each client keeps a connection of its own all the same.
+        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build();
+        let http = http.expect("a client can be built");
         for number in 0..clients {
             let client = Client {
-                http: reqwest::Client::builder()
-                    .timeout(PATIENCE)
-                    .no_proxy()
-                    .build()
-                    .expect("a client can be built"),
+                http: http.clone(),
                 url: base.join("/checkin").expect("the base is a URL"),
                 headers: headers.clone(),
                 keys: keys.to_vec(),

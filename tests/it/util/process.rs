@@ -31,7 +31,6 @@ impl Gotel {
     }
 
     /// `gotel serve` on a free port with this data folder, these further arguments, and its address awaited.
-    #[expect(dead_code, reason = "the tests of the server itself are its users")]
     pub async fn serve(data: &Path, args: &[&str]) -> (Self, Url) {
         let data = data.to_str().expect("the data folder's name is text");
         let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", data];
