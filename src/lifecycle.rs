@@ -142,6 +142,36 @@ impl Tasks {
         });
     }
 
+    /// The same on a thread of its own. In a flood of requests thousands of tasks are ready at once, and a
+    /// task among them gets its turn only after all the others, at each of its waits; a thread gets its
+    /// share from the kernel instead.
+    ///
+    /// # Panics
+    /// When the system has no thread left.
+    pub fn spawn_apart(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        let cut = CancellationToken::new();
+        let guard = cut.clone().drop_guard();
+        let body = move || {
+            // Dropped at the end, also at that of a panic.
+            let _alive = alive;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(async {
+                tokio::select! {
+                    () = task => {}
+                    () = cut.cancelled() => {}
+                }
+            });
+        };
+        std::thread::Builder::new().name(name.into()).spawn(body).expect("a thread can be made");
+        self.set.spawn(async move {
+            // A task that is cut off cuts its thread off.
+            let _guard = guard;
+            let _ = ended.await;
+            name
+        });
+    }
+
     /// Waits until `ask` is done or a task has ended by itself; says which.
     pub async fn until(&mut self, ask: impl Future<Output = ()>) -> Result<(), String> {
         tokio::select! {

@@ -128,12 +128,7 @@ impl Replica {
             core.spawn("alerter", dispatcher.run(core.stop()));
         }
         core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
-        let writers = match store.dialect() {
-            // One writer at a time is all that SQLite can use.
-            Dialect::Sqlite => 1,
-            Dialect::MySql => 2,
-        };
-        let checkins = checkin::start(&store, writers, &mut core, &loops, &metrics);
+        let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
 
         let app = App {
             store: store.clone(),
@@ -170,6 +165,15 @@ impl Replica {
         let edge = self.edge.finish(http::DRAIN + Duration::from_secs(1)).await;
         let core = self.core.finish(END_LIMIT).await;
         edge && core
+    }
+}
+
+/// Check-in writers that a database can use.
+pub fn writers(dialect: Dialect) -> usize {
+    match dialect {
+        // One at a time is all that it takes.
+        Dialect::Sqlite => 1,
+        Dialect::MySql => 2,
     }
 }
 

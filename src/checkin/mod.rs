@@ -12,4 +12,4 @@ mod queue;
 mod writer;
 
 pub use queue::{Queue, Refusal};
-pub use writer::start;
+pub use writer::{sink, start};

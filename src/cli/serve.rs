@@ -3,12 +3,12 @@
 use super::Source;
 use crate::alert::config::Channel;
 use crate::config::Config;
+use crate::http;
 use crate::replica::Replica;
 use crate::telemetry::{self, LogFormat};
 use anyhow::Context as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Watch jobs: take check-ins, tell when one is missing, show the pages
@@ -44,8 +44,7 @@ impl Serve {
     }
 
     async fn serve(&self, config: &Config) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(config.listen)
-            .await
+        let listener = http::listen(config.listen)
             .with_context(|| format!("cannot listen on {}: is another program using it?", config.listen))?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -55,10 +55,10 @@ pub fn start(coordinator: &Coordinator, tasks: &mut Tasks) -> Leads {
     let (publish, leads) = watch::channel(None);
     let evaluate_pulse = coordinator.loops.register("evaluate", Duration::from_secs(30));
     let keeper = lease::Keeper::new(coordinator, publish);
-    tasks.spawn("lease", keeper.run(tasks.stop()));
-    tasks.spawn("alive", alive::Alive::new(coordinator).run(tasks.stop()));
+    tasks.spawn_apart("lease", keeper.run(tasks.stop()));
+    tasks.spawn_apart("alive", alive::Alive::new(coordinator).run(tasks.stop()));
     let evaluator = evaluate::Evaluator::new(coordinator, leads.clone(), evaluate_pulse);
-    tasks.spawn("evaluate", evaluator.run(tasks.stop()));
+    tasks.spawn_apart("evaluate", evaluator.run(tasks.stop()));
     tasks.spawn("house", house::House::new(coordinator, leads.clone()).run(tasks.stop()));
     leads
 }

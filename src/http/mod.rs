@@ -26,7 +26,7 @@ mod time;
 
 pub use auth::{Auth, AuthConfig};
 pub use error::Error;
-pub use server::{DRAIN, serve};
+pub use server::{DRAIN, listen, serve};
 
 use crate::checkin;
 use crate::lifecycle::Loops;

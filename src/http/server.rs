@@ -15,9 +15,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +40,23 @@ const MAX_HEAD: usize = 32 * 1024;
 
 /// Rest after a failed accept (no file descriptors left).
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel keeps for us until we accept them. The usual 128 are not enough: when a
+/// thousand jobs of a full hour come at once, the kernel drops the rest, and their clients try again only
+/// after 1, 3 and 7 s. (The kernel's own limit, `net.core.somaxconn`, is 4096 as well.)
+const BACKLOG: u32 = 4096;
+
+/// Listens on `addr`, with room for a crowd.
+///
+/// # Errors
+/// What the system says: the address is in use, not ours, or not allowed.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does: a restart need not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop`, then finishes what is in flight.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {

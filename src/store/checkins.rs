@@ -7,8 +7,8 @@
 //!
 //! Cost: a check-in of an on-time row touches no index of `reservation`: `due_ms` stays, as a lower bound.
 
-use super::decode::{EVIDENCE, evidence};
-use super::dialect::{chunks, marks, number};
+use super::decode::{MERGED, merged};
+use super::dialect::{CHUNK, by_bytes, chunks, marks, number};
 use super::error::Result;
 use super::runs;
 use super::session::{Rule, Session, Tx, sql, transact};
@@ -64,7 +64,12 @@ pub(super) struct Target {
     /// Runs looked up so far: rid → start.
     runs: BTreeMap<String, i64>,
     wakes: bool,
+    /// Whether more has changed than [`ON_TIME`].
+    whole: bool,
 }
+
+/// What a check-in of a job that runs well changes.
+const ON_TIME: [&str; 4] = ["last_ok_ms", "last_ok_started_ms", "last_seen_ms", "checkins"];
 
 const RULE: Rule = Rule::named("checkin").within(std::time::Duration::from_secs(4)).tries(12);
 
@@ -120,9 +125,13 @@ async fn write(
 fn apply(target: &mut Target, signal: &Signal, run_writes: &mut Vec<runs::Write>) {
     let ends_run = matches!(signal.kind, SignalKind::Ok | SignalKind::Fail);
     let started_ms = if ends_run { target.runs.remove(&signal.rid) } else { None };
+    let failures = |e: &Evidence| (e.last_fail_ms, e.last_exit_code, e.fails);
+    let before = failures(&target.evidence);
     target.evidence.merge(signal, started_ms);
+    target.whole |= before != failures(&target.evidence);
     match signal.kind {
         SignalKind::Start => {
+            target.whole |= !target.uses_runs;
             target.uses_runs = true;
             target.runs.insert(signal.rid.clone(), signal.at_ms);
             run_writes.push(runs::Write::start(target.id, signal));
@@ -158,7 +167,7 @@ async fn lookup<'i>(tx: &mut Tx, items: &'i [(CheckIn, i64)]) -> Result<(i64, BT
         let (now, by_key, for_update) =
             (tx.inner().now_expr(), tx.inner().dialect.by_key(), tx.inner().dialect.for_update());
         let mut query = sql(format!(
-            "SELECT {now} AS now_ms, rkey, id, state, max_runtime_ms, due_ms, uses_runs, {EVIDENCE} \
+            "SELECT {now} AS now_ms, rkey, id, state, max_runtime_ms, due_ms, uses_runs, {MERGED} \
              FROM reservation{by_key} WHERE rkey IN ({}) AND checked_out_ms IS NULL ORDER BY rkey{for_update}",
             marks(range.len())
         ));
@@ -176,9 +185,10 @@ async fn lookup<'i>(tx: &mut Tx, items: &'i [(CheckIn, i64)]) -> Result<(i64, BT
                 max_runtime_ms: row.try_get(4)?,
                 due_ms: row.try_get(5)?,
                 uses_runs: row.try_get::<i64, _>(6)? != 0,
-                evidence: evidence(&row, 7)?,
+                evidence: merged(&row, 7)?,
                 runs: BTreeMap::new(),
                 wakes: false,
+                whole: false,
             };
             targets.insert(keys[found], target);
         }
@@ -188,27 +198,102 @@ async fn lookup<'i>(tx: &mut Tx, items: &'i [(CheckIn, i64)]) -> Result<(i64, BT
 }
 
 async fn insert_history(tx: &mut Tx, items: &[(CheckIn, i64)], rows: &[(usize, i64, i64)]) -> Result<()> {
-    for range in chunks(rows.len()) {
-        let mut query = sql(format!(
-            "INSERT INTO checkin (reservation_id, at_ms, kind, exit_code, rid, note) VALUES {}",
-            vec!["(?, ?, ?, ?, ?, ?)"; range.len()].join(", ")
-        ));
-        for (index, id, at_ms) in &rows[range] {
-            let item = &items[*index].0;
-            query = query
-                .bind(*id)
-                .bind(*at_ms)
-                .bind(kind(item.kind))
-                .bind(item.exit_code.map(i64::from))
-                .bind((!item.rid.is_empty()).then(|| item.rid.clone()))
-                .bind(item.note.clone());
+    for rows in by_bytes(rows, |(index, ..)| row_bytes(&items[*index].0)) {
+        for range in chunks(rows.len()) {
+            let mut query = sql(format!(
+                "INSERT INTO checkin (reservation_id, at_ms, kind, exit_code, rid, note) VALUES {}",
+                vec!["(?, ?, ?, ?, ?, ?)"; range.len()].join(", ")
+            ));
+            for (index, id, at_ms) in &rows[range] {
+                let item = &items[*index].0;
+                query = query
+                    .bind(*id)
+                    .bind(*at_ms)
+                    .bind(kind(item.kind))
+                    .bind(item.exit_code.map(i64::from))
+                    .bind((!item.rid.is_empty()).then(|| item.rid.clone()))
+                    .bind(item.note.clone());
+            }
+            tx.run(query).await?;
+        }
+    }
+    Ok(())
+}
+
+/// About what a history row takes on its way.
+fn row_bytes(item: &CheckIn) -> usize {
+    48 + item.rid.len() + item.note.as_ref().map_or(0, Vec::len)
+}
+
+async fn update(tx: &mut Tx, targets: &[&Target]) -> Result<()> {
+    let dialect = tx.inner().dialect;
+    let (mut on_time, mut whole) = (Vec::with_capacity(targets.len()), Vec::new());
+    for target in targets {
+        let e = &target.evidence;
+        match (e.last_ok_ms, e.last_ok_started_ms, e.last_seen_ms) {
+            (Some(ok), Some(started), Some(seen)) if !target.whole => {
+                on_time.push([target.id, ok, started, seen, e.checkins]);
+            }
+            _ => whole.push(*target),
+        }
+    }
+    update_on_time(tx, &on_time).await?;
+    update_whole(tx, &whole).await?;
+    // By itself, as `due_ms` is indexed: of most rows it stays.
+    let due: Vec<(i64, i64)> = targets
+        .iter()
+        .filter_map(|t| match t.wakes {
+            true => Some((t.id, 0)),
+            // A start may bring the next moment of attention forward.
+            false => (t.uses_runs && t.max_runtime_ms.is_some()).then_some((t.id, t.due_ms)),
+        })
+        .collect();
+    for range in chunks(due.len()) {
+        let mut query = sql(dialect.bulk_update("reservation", &[number("due_ms")], range.len()));
+        for (id, due_ms) in &due[range] {
+            query = query.bind(*id).bind(*due_ms);
         }
         tx.run(query).await?;
     }
     Ok(())
 }
 
-async fn update(tx: &mut Tx, targets: &[&Target]) -> Result<()> {
+/// Up to so many rows one by one are quicker than all in one statement.
+const FEW: usize = 3;
+
+/// Rows of which only [`ON_TIME`] has changed.
+async fn update_on_time(tx: &mut Tx, rows: &[[i64; 5]]) -> Result<()> {
+    // A lone client's batch: the plainest statement is the quickest.
+    if rows.len() <= FEW {
+        for [id, values @ ..] in rows {
+            let set = ON_TIME.map(|column| format!("{column} = ?")).join(", ");
+            let mut query = sql(format!("UPDATE reservation SET {set} WHERE id = ?"));
+            for value in values {
+                query = query.bind(*value);
+            }
+            tx.run(query.bind(*id)).await?;
+        }
+        return Ok(());
+    }
+    let dialect = tx.inner().dialect;
+    if let Some(text) = dialect.json_update("reservation", &ON_TIME) {
+        for rows in rows.chunks(CHUNK) {
+            let rows: Vec<String> = rows.iter().map(|r| format!("{r:?}")).collect();
+            tx.run(sql(text.clone()).bind(format!("[{}]", rows.join(",")))).await?;
+        }
+        return Ok(());
+    }
+    for range in chunks(rows.len()) {
+        let mut query = sql(dialect.bulk_update("reservation", &ON_TIME.map(number), range.len()));
+        for value in rows[range].iter().flatten() {
+            query = query.bind(*value);
+        }
+        tx.run(query).await?;
+    }
+    Ok(())
+}
+
+async fn update_whole(tx: &mut Tx, targets: &[&Target]) -> Result<()> {
     const COLUMNS: [super::dialect::Column; 8] = [
         number("last_ok_ms"),
         number("last_ok_started_ms"),
@@ -219,15 +304,9 @@ async fn update(tx: &mut Tx, targets: &[&Target]) -> Result<()> {
         number("checkins"),
         number("uses_runs"),
     ];
-    // Two forms: rows that wake the evaluator also write `due_ms`, which is indexed; the others do not.
-    let dialect = tx.inner().dialect;
-    let mut rows: Vec<(&Target, Option<i64>)> = Vec::with_capacity(targets.len());
-    for target in targets {
-        rows.push((target, if target.wakes { Some(0) } else { None }));
-    }
-    for range in chunks(rows.len()) {
-        let mut query = sql(dialect.bulk_update("reservation", &COLUMNS, range.len()));
-        for (target, _) in &rows[range] {
+    for range in chunks(targets.len()) {
+        let mut query = sql(tx.inner().dialect.bulk_update("reservation", &COLUMNS, range.len()));
+        for target in &targets[range] {
             let e = &target.evidence;
             query = query
                 .bind(target.id)
@@ -239,22 +318,6 @@ async fn update(tx: &mut Tx, targets: &[&Target]) -> Result<()> {
                 .bind(e.last_seen_ms)
                 .bind(e.checkins)
                 .bind(i64::from(target.uses_runs));
-        }
-        tx.run(query).await?;
-    }
-    let due: Vec<(i64, i64)> = rows
-        .iter()
-        .filter_map(|(t, wake)| match wake {
-            Some(due) => Some((t.id, *due)),
-            // A start may bring the next moment of attention forward.
-            None if t.uses_runs && t.max_runtime_ms.is_some() => Some((t.id, t.due_ms)),
-            None => None,
-        })
-        .collect();
-    for range in chunks(due.len()) {
-        let mut query = sql(dialect.bulk_update("reservation", &[number("due_ms")], range.len()));
-        for (id, due_ms) in &due[range] {
-            query = query.bind(*id).bind(*due_ms);
         }
         tx.run(query).await?;
     }

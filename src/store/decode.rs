@@ -32,6 +32,25 @@ pub(super) fn evidence(row: &AnyRow, at: usize) -> Result<Evidence> {
     })
 }
 
+/// Columns of [`merged`], in its order.
+pub(super) const MERGED: &str =
+    "last_ok_ms, last_ok_started_ms, last_fail_ms, last_exit_code, fails, last_seen_ms, checkins";
+
+/// Reads [`MERGED`] from column `at` on: what [`Evidence::merge`] looks at and changes, and nothing else,
+/// as each column of each row has its price on the write path.
+pub(super) fn merged(row: &AnyRow, at: usize) -> Result<Evidence> {
+    Ok(Evidence {
+        last_ok_ms: row.try_get(at)?,
+        last_ok_started_ms: row.try_get(at + 1)?,
+        last_fail_ms: row.try_get(at + 2)?,
+        last_exit_code: row.try_get::<Option<i64>, _>(at + 3)?.and_then(|c| u8::try_from(c).ok()),
+        fails: row.try_get(at + 4)?,
+        last_seen_ms: row.try_get(at + 5)?,
+        checkins: row.try_get(at + 6)?,
+        ..Evidence::default()
+    })
+}
+
 /// Columns of [`open_incident`], in its order.
 pub(super) const OPEN_INCIDENT: &str =
     "reason, deadline_ms, opened_ms, rid, event_no, next_remind_ms, escalated";

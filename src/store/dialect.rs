@@ -109,6 +109,29 @@ impl Dialect {
         }
     }
 
+    /// One UPDATE of many rows by id, of integer columns without NULL, that binds them as one text:
+    /// `[[id, value, …], …]`. Its own text is always the same, so it is prepared once, and the server
+    /// reads it in two thirds of the time that [`Dialect::bulk_update`] takes. None: this database is
+    /// quicker with that one.
+    pub fn json_update(self, table: &str, columns: &[&str]) -> Option<String> {
+        match self {
+            Self::Sqlite => None,
+            Self::MySql => {
+                let mut cells = String::new();
+                for (i, column) in columns.iter().enumerate() {
+                    // Writing to a String cannot fail.
+                    let _ = write!(cells, ", {column} BIGINT PATH '$[{}]'", i + 1);
+                }
+                let set: Vec<_> = columns.iter().map(|c| format!("t.{c} = v.{c}")).collect();
+                Some(format!(
+                    "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (k BIGINT PATH '$[0]'{cells})) v \
+                     STRAIGHT_JOIN {table} t ON t.id = v.k SET {}",
+                    set.join(", ")
+                ))
+            }
+        }
+    }
+
     /// One UPDATE of `rows` rows by id. Binds, row after row: the id, then a value for each of `columns`.
     pub fn bulk_update(self, table: &str, columns: &[Column], rows: usize) -> String {
         let names: String = columns.iter().map(|c| format!(", {}", c.name)).collect();
@@ -169,19 +192,47 @@ pub const fn text(name: &'static str) -> Column {
     Column { name, number: false }
 }
 
-/// Splits `n` rows into runs of powers of two, so that a driver that caches prepared statements by text
-/// sees at most ten of them per kind, whatever the batch sizes.
+/// Rows of one statement at most. A statement of more than 16 kB leaves in two TLS records, and the driver
+/// sends each by itself with Nagle's algorithm on: the second one waits 40 ms for the server's delayed
+/// acknowledgement of the first. 128 keys of 64 characters are 9 kB.
+pub const CHUNK: usize = 128;
+
+/// Splits `n` rows into runs of powers of two, at most [`CHUNK`], so that a driver that caches prepared
+/// statements by text sees at most eight of them per kind, whatever the batch sizes.
 pub fn chunks(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    chunks_of(CHUNK, n)
+}
+
+/// The same with at most `most`, a power of two, rows: for rows wider than keys and numbers.
+pub fn chunks_of(most: usize, n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let left = n - start;
         if left == 0 {
             return None;
         }
-        let size = 1usize << left.ilog2().min(9);
+        let size = 1usize << left.min(most).ilog2();
         let range = start..start + size;
         start += size;
         Some(range)
+    })
+}
+
+/// Splits rows of very different sizes into runs that one TLS record holds (see [`CHUNK`]); a row that is
+/// larger is a run by itself.
+pub fn by_bytes<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    const RECORD: usize = 14_000;
+    let mut left = rows;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = left.iter().take_while(|row| {
+            sum += bytes(row);
+            sum <= RECORD
+        });
+        let count = fits.count().max(1).min(left.len());
+        let (run, rest) = left.split_at(count);
+        left = rest;
+        (!run.is_empty()).then_some(run)
     })
 }
 
@@ -201,11 +252,19 @@ mod tests {
             let mut next = 0;
             for range in &ranges {
                 assert_eq!(range.start, next);
-                assert!(range.len().is_power_of_two() && range.len() <= 512);
+                assert!(range.len().is_power_of_two() && range.len() <= CHUNK);
                 next = range.end;
             }
             assert_eq!(next, n);
         }
+    }
+
+    #[test]
+    fn runs_by_size_cover_every_row_once() {
+        let rows = [9_000, 5_000, 1, 20_000, 14_000, 1, 1];
+        let runs: Vec<&[usize]> = by_bytes(&rows, |r| *r).collect();
+        assert_eq!(runs, [&rows[..2], &rows[2..3], &rows[3..4], &rows[4..5], &rows[5..]]);
+        assert_eq!(by_bytes(&[0usize; 0], |r| *r).count(), 0);
     }
 
     #[test]

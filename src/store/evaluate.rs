@@ -9,7 +9,7 @@
 //! comes back and the outage must be recorded first.
 
 use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident, open_run};
-use super::dialect::{chunks, marks, number, text};
+use super::dialect::{chunks, chunks_of, marks, number, text};
 use super::error::{Result, StoreError};
 use super::incidents::{self, SystemReport};
 use super::lease::{Leading, fence};
@@ -480,7 +480,7 @@ async fn apply(tx: &mut Tx, now: i64, leading: &Leading, loaded: &Loaded, outcom
 async fn open(tx: &mut Tx, now: i64, leading: &Leading, changes: &[Change]) -> Result<()> {
     let openings: Vec<(i64, &Opening)> =
         changes.iter().filter_map(|c| c.opening.as_ref().map(|o| (c.id, o))).collect();
-    for range in chunks(openings.len()) {
+    for range in chunks_of(32, openings.len()) {
         let row = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 0, ?)";
         let mut query = sql(format!(
             "INSERT INTO incident (id, open_key, reservation_id, gen, app, component, reason, rid, dedup_key, \

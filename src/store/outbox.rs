@@ -11,7 +11,7 @@
 //! Order: an event waits while an earlier event of the same incident, or the digest that tells it, is
 //! still to be sent to the same recipient.
 
-use super::dialect::{chunks, marks};
+use super::dialect::{by_bytes, chunks, marks};
 use super::error::{Result, StoreError};
 use super::session::{Rule, Session, Tx, sql, transact};
 use crate::reservation::storm::{self, Plan};
@@ -138,30 +138,35 @@ pub fn idem_key(notice: &Notice, alerter: &str, recipient: &str) -> String {
 /// Inserts rows; those already there stay as they are.
 pub(super) async fn insert(tx: &mut Tx, now_ms: i64, rows: &[NewDelivery]) -> Result<()> {
     let known = tx.inner().dialect.or_nothing("idem_key");
-    for range in chunks(rows.len()) {
-        let row = "(?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, 0, ?)";
-        let text = format!(
-            "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
-             created_ms, next_ms, attempts, grp) VALUES {}{known}",
-            vec![row; range.len()].join(", ")
-        );
-        let mut query = sql(text);
-        for delivery in &rows[range] {
-            let notice = &delivery.notice;
-            let payload = payload(notice)?;
-            query = query
-                .bind(idem_key(notice, &delivery.alerter, &delivery.recipient))
-                .bind(notice.incident.clone())
-                .bind(notice.event.as_str())
-                .bind(notice.event_no)
-                .bind(delivery.alerter.clone())
-                .bind(delivery.recipient.clone())
-                .bind(payload)
-                .bind(now_ms)
-                .bind(delivery.not_before_ms.max(now_ms))
-                .bind(delivery.group.clone());
+    let mut payloads = Vec::with_capacity(rows.len());
+    for delivery in rows {
+        payloads.push((delivery, payload(&delivery.notice)?));
+    }
+    for run in by_bytes(&payloads, |(_, payload)| payload.len() + 300) {
+        for range in chunks(run.len()) {
+            let row = "(?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, 0, ?)";
+            let text = format!(
+                "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
+                 created_ms, next_ms, attempts, grp) VALUES {}{known}",
+                vec![row; range.len()].join(", ")
+            );
+            let mut query = sql(text);
+            for (delivery, payload) in &run[range] {
+                let notice = &delivery.notice;
+                query = query
+                    .bind(idem_key(notice, &delivery.alerter, &delivery.recipient))
+                    .bind(notice.incident.clone())
+                    .bind(notice.event.as_str())
+                    .bind(notice.event_no)
+                    .bind(delivery.alerter.clone())
+                    .bind(delivery.recipient.clone())
+                    .bind(payload.clone())
+                    .bind(now_ms)
+                    .bind(delivery.not_before_ms.max(now_ms))
+                    .bind(delivery.group.clone());
+            }
+            tx.run(query).await?;
         }
-        tx.run(query).await?;
     }
     Ok(())
 }

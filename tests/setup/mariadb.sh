@@ -39,10 +39,12 @@ GRANT ALL PRIVILEGES ON *.* TO gotel@'%' WITH GRANT OPTION;
 SQL
     mv "$data.new" "$data"
   fi
+  # Its own: a server that starts removes what looks like a dead one's temporary tables.
+  mkdir -p "$state/tmp"
   rm -f "$data/server.sock" "$data/server.pid" # of a killed server
   for tries in 1 2 3; do
     port=$(cat "$state/port" 2>/dev/null || free_port)
-    launch /usr/sbin/mariadbd --no-defaults --user="$(id -un)" --datadir="$data" \
+    launch /usr/sbin/mariadbd --no-defaults --user="$(id -un)" --datadir="$data" --tmpdir="$state/tmp" \
       --port="$port" --bind-address=127.0.0.1 --socket=server.sock --pid-file=server.pid \
       --init-file="$state/init.sql" --skip-name-resolve --skip-log-bin --performance-schema=OFF \
       --character-set-server=utf8mb4 --max-connections=500 --innodb-buffer-pool-size=128M \
