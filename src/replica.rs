@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
 use crate::store::dialect::Dialect;
-use crate::store::{Life, Store, StoreError, SystemKind, SystemReport};
+use crate::store::{Life, Session, Store, StoreError, SystemKind, SystemReport};
 use futures::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Replica {
     pub loops: Arc<Loops>,
     edge: Tasks,
     core: Tasks,
+    /// Connected from the start, for the last word.
+    last: Session,
 }
 
 /// Why a replica does not start.
@@ -91,6 +93,8 @@ impl Replica {
             alerters.push(alert::build(alerter, &alert_context)?);
         }
         migrate(&store).await?;
+        let mut last = store.session();
+        last.checkpoint().await?;
 
         let loops = Arc::new(Loops::default());
         let mut core = Tasks::default();
@@ -144,7 +148,7 @@ impl Replica {
         };
         let mut edge = Tasks::default();
         edge.spawn("http", http::serve(listener, http::router(Arc::new(app)), edge.stop()));
-        Ok(Self { addr, store, metrics, loops, edge, core })
+        Ok(Self { addr, store, metrics, loops, edge, core, last })
     }
 
     /// Waits until `ask` is done; Err: a part of the replica has ended by itself.
@@ -159,11 +163,15 @@ impl Replica {
     }
 
     /// Ends: not ready for `linger`, then from the outside in. False: something had to be cut off.
-    pub async fn stop(self, linger: Duration) -> bool {
+    pub async fn stop(mut self, linger: Duration) -> bool {
         self.loops.drain();
         tokio::time::sleep(linger).await;
         let edge = self.edge.finish(http::DRAIN + Duration::from_secs(1)).await;
         let core = self.core.finish(END_LIMIT).await;
+        // A file that can be copied as it is, and that needs none of those beside it.
+        if let Err(e) = self.last.checkpoint().await {
+            tracing::warn!(error = %e, "the write-ahead log stays beside the database");
+        }
         edge && core
     }
 }

@@ -9,7 +9,6 @@ use gotel::coordinator::{Context, plan};
 use gotel::reservation::routing::{Card, Routes};
 use gotel::store::lease::COORDINATOR;
 use gotel::store::{Leading, Session, Store};
-use sqlx::AnyConnection;
 
 /// Reservations that are late in each round.
 const LATE: i64 = 100;
@@ -60,7 +59,6 @@ struct Stage {
     store: Store,
     session: Session,
     leading: Leading,
-    raw: AnyConnection,
     /// Ids of those that are made late.
     late: String,
     context: Context,
@@ -94,14 +92,16 @@ impl Stage {
         };
         let mut raw = db.connect().await;
         let last = number(&mut raw, "SELECT MAX(id) FROM reservation").await;
-        let mut late = Vec::new();
+        let (mut late, mut before) = (Vec::new(), 0);
         for n in 0..LATE {
-            let nth = format!("SELECT MIN(id) FROM reservation WHERE id > {}", last * n / LATE);
-            late.push(number(&mut raw, &nth).await.to_string());
+            // Copying left gaps between the ids: not the same one twice.
+            let from = before.max(last * n / LATE);
+            before = number(&mut raw, &format!("SELECT MIN(id) FROM reservation WHERE id > {from}")).await;
+            late.push(before.to_string());
         }
         let late = late.join(", ");
         let leading = leading.expect("nobody else takes it");
-        Self { size, db, store, session, leading, raw, late, context, due: Vec::new(), step: Vec::new() }
+        Self { size, db, store, session, leading, late, context, due: Vec::new(), step: Vec::new() }
     }
 
     async fn round(&mut self, counted: bool) {
@@ -126,17 +126,19 @@ impl Stage {
     /// 100 rows, spread over the table, are late; nothing was told of them.
     async fn make_late(&mut self) {
         let now = self.store.now_ms().await.expect("the clock");
+        // A new one: the server has closed what was idle while the next table was filled.
+        let mut raw = self.db.connect().await;
         let ids = &self.late;
-        sql(&mut self.raw, "DELETE FROM delivery").await;
-        sql(&mut self.raw, "DELETE FROM incident").await;
+        sql(&mut raw, "DELETE FROM delivery").await;
+        sql(&mut raw, "DELETE FROM incident").await;
         let since = now - 2 * DAY;
         let text = format!(
             "UPDATE reservation SET state = 'on_time', due_ms = {due}, last_ok_ms = {since}, \
              last_ok_started_ms = {since}, last_seen_ms = {since}, created_ms = {since} WHERE id IN ({ids})",
             due = since + DAY
         );
-        sql(&mut self.raw, &text).await;
+        sql(&mut raw, &text).await;
         // Filling took its time, and nobody marked that the database was reached.
-        sql(&mut self.raw, &format!("UPDATE meta SET alive_ms = {now}")).await;
+        sql(&mut raw, &format!("UPDATE meta SET alive_ms = {now}")).await;
     }
 }

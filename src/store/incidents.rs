@@ -21,6 +21,8 @@ pub enum SystemKind {
     Undecidable,
     /// An alerter does not deliver.
     DeliveryFailing,
+    /// Reservations cannot be evaluated, while the database takes this.
+    Stalled,
     /// A notice was given up.
     DeadLetter,
     /// GoTel itself was down.
@@ -44,6 +46,7 @@ impl SystemKind {
         match self {
             Self::Undecidable => "undecidable",
             Self::DeliveryFailing => "delivery-failing",
+            Self::Stalled => "stalled",
             Self::DeadLetter => "dead-letter",
             Self::Outage => "outage",
         }

@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     shift_ms: AtomicI64,
     metrics: Arc<Metrics>,
     install_id: OnceLock<String>,
+    /// SQLite: the database's file, as configured.
+    file: Option<PathBuf>,
     /// SQLite: held for as long as the store lives, so that no second process opens the file.
     _file_lock: Option<std::fs::File>,
 }
@@ -104,10 +106,11 @@ impl Store {
             ));
         };
         let mut url = url.replacen("mariadb:", "mysql:", 1);
-        let mut file_lock = None;
+        let (mut file, mut file_lock) = (None, None);
         if dialect == Dialect::Sqlite {
             let path = sqlite_path(&url)?;
             file_lock = Some(lock_file(&path)?);
+            file = Some(path);
             if !url.contains("mode=") {
                 url.push_str(if url.contains('?') { "&mode=rwc" } else { "?mode=rwc" });
             }
@@ -123,6 +126,7 @@ impl Store {
             shift_ms: AtomicI64::new(0),
             metrics,
             install_id: OnceLock::new(),
+            file,
             _file_lock: file_lock,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -136,6 +140,16 @@ impl Store {
     /// Moves this store's idea of the database's clock by `shift_ms` from the true one. For tests.
     pub fn shift_clock(&self, shift_ms: i64) {
         self.inner.shift_ms.store(shift_ms, Ordering::Relaxed);
+    }
+
+    /// SQLite: whether the database's file or its write-ahead log was deleted while in use. Ask only after a
+    /// successful write. What is written from then on is in files without a name, and reaches the database
+    /// only if every connection is closed in order.
+    pub fn file_was_deleted(&self) -> bool {
+        let Some(file) = &self.inner.file else { return false };
+        let Ok(mut log) = std::fs::canonicalize(file).map(PathBuf::into_os_string) else { return true };
+        log.push("-wal");
+        !Path::new(&log).exists()
     }
 
     /// The installation's identity, known once [`Store::migrate`] has run.

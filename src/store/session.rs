@@ -14,6 +14,7 @@
 //! mutex in front of it gives each writer its turn, so that a flood of check-ins cannot starve the
 //! evaluator.
 
+use super::dialect::Dialect;
 use super::error::{Result, StoreError};
 use super::{Inner, Store, pool};
 use crate::clock;
@@ -337,6 +338,20 @@ impl Drop for Pooled<'_> {
             self.permit.forget_idle();
         }
         self.permit.give_back(conn);
+    }
+}
+
+impl Session {
+    /// SQLite: writes what is in the write-ahead log into the database's file; elsewhere there is nothing to do.
+    /// Kept connected, it does so even for a log that was deleted meanwhile.
+    pub async fn checkpoint(&mut self) -> Result<()> {
+        if self.inner.dialect != Dialect::Sqlite {
+            return Ok(());
+        }
+        transact!(&mut *self, Rule::reading("checkpoint").tries(1), |tx| {
+            tx.all(sql("PRAGMA wal_checkpoint(TRUNCATE)")).await?;
+            Ok(())
+        })
     }
 }
 

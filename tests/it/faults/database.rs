@@ -221,3 +221,28 @@ async fn row_29_locked_tables_on_mariadb_are_prompt_503s_and_no_pile() {
 async fn row_29_locked_tables_on_mysql_are_prompt_503s_and_no_pile() {
     locked_tables(Backend::MySql).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_29_a_lock_that_keeps_the_evaluator_waiting_for_a_minute_is_told_and_so_is_its_end() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let hook = Receiver::webhook().await;
+    let world = World::start(db, &hook_yaml(&hook)).await;
+    world.reserve("a", "b", serde_json::json!({})).await;
+    let evaluated = "SELECT COUNT(*) FROM lease WHERE eval_ms > 0";
+    world.becomes(evaluated, 1).await;
+    let mut rival = world.db.connect().await;
+    rival.execute("LOCK TABLES reservation WRITE").await.unwrap();
+    // The minute that the rest of this test would wait for.
+    world.sql("UPDATE lease SET eval_ms = eval_ms - 60000").await;
+    let told = async |event: &str| {
+        let bodies: Vec<_> =
+            hook.requests().iter().map(|r| String::from_utf8_lossy(&r.body).into_owned()).collect();
+        let wanted = format!("\"event\":\"{event}\"");
+        let found =
+            bodies.iter().any(|body| body.contains("\"component\":\"stalled\"") && body.contains(&wanted));
+        if found { Ok(()) } else { Err(bodies.join("\n")) }
+    };
+    eventually(Duration::from_secs(90), "the stall to be told", async || told("trigger").await).await;
+    rival.execute("UNLOCK TABLES").await.unwrap();
+    eventually(Duration::from_secs(60), "its end to be told", async || told("resolve").await).await;
+}

@@ -147,6 +147,37 @@ async fn row_50_a_full_disk_is_a_503_until_there_is_room_again() {
     hold(&world, &known).await;
 }
 
+/// What SQLite keeps beside the database's file.
+fn delete_logs(world: &World) {
+    for entry in std::fs::read_dir(world.db.dir().unwrap()).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.ends_with("-wal") || name.ends_with("-shm") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_50_a_write_ahead_log_deleted_under_the_program_ends_it_with_nothing_lost() {
+    let hook = Receiver::webhook().await;
+    let mut world = World::start(TestDb::new(Backend::Sqlite).await.unwrap(), &hook_yaml(&hook)).await;
+    let keys = world.fleet("load", 10).await;
+    let load = Load::start(&world.url, &keys, 8, &[]);
+    eventually(SOON, "check-ins", async || load.acknowledged() >= 100).await;
+    delete_logs(&world);
+    let status = world.gotel.wait_exit(SOON).await;
+    assert_eq!(status.code(), Some(1), "a supervisor starts it again");
+    world.gotel.printed("was deleted while in use", SOON).await;
+    let report = load.stop().await;
+    world.start_again().await;
+    assert_eq!(
+        world.number("SELECT COUNT(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'").await,
+        0
+    );
+    let known = Known { acknowledged: &report.acknowledged, on_time: &["load"], ..Known::default() };
+    hold(&world, &known).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_50_a_deleted_write_ahead_log_costs_nothing_after_a_clean_end_and_never_the_service() {
     let hook = Receiver::webhook().await;
@@ -156,22 +187,13 @@ async fn row_50_a_deleted_write_ahead_log_costs_nothing_after_a_clean_end_and_ne
     eventually(SOON, "check-ins", async || load.acknowledged() >= 100).await;
     let report = load.stop().await;
     world.end().await;
-    let dir = world.db.dir().unwrap().to_owned();
-    let delete_logs = || {
-        for file in std::fs::read_dir(&dir).unwrap().flatten().map(|entry| entry.path()) {
-            let name = file.to_str().unwrap().to_owned();
-            if name.ends_with("-wal") || name.ends_with("-shm") {
-                std::fs::remove_file(file).unwrap();
-            }
-        }
-    };
-    delete_logs();
+    delete_logs(&world);
     world.start_again().await;
     let known = Known { acknowledged: &report.acknowledged, on_time: &["load"], ..Known::default() };
     hold(&world, &known).await;
 
     world.kill9();
-    delete_logs();
+    delete_logs(&world);
     world.start_again().await;
     world.signal("load", "0", "").await;
     assert_eq!(

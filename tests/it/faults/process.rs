@@ -18,7 +18,7 @@ async fn row_07_no_acknowledged_check_in_is_lost_by_kill_nine(db: TestDb) {
     let mut acknowledged = Vec::new();
     for life in 0..10 {
         let load = Load::start(&world.url, &keys, 64, &[]);
-        let enough = 200 + 40 * life;
+        let enough = 400 + 100 * life;
         eventually(SOON, "check-ins", async || load.acknowledged() >= enough).await;
         world.kill9();
         let report = load.stop().await;
@@ -90,8 +90,9 @@ async fn row_13_a_crash_between_send_and_finish_sends_the_same_notice_again(db: 
     world.kill9();
     assert_eq!(world.number("SELECT COUNT(*) FROM delivery WHERE state = 'inflight'").await, 1);
 
+    // The lease is good for 15 s and the claim for 90; nobody need wait for that here.
+    world.sql("UPDATE lease SET renewed_ms = renewed_ms - 600000").await;
     world.start_again().await;
-    // The claim is good for 90 s; nobody need wait for that here.
     world.sql("UPDATE delivery SET claim_until_ms = claim_until_ms - 90000 WHERE state = 'inflight'").await;
     let requests = hook.received(2, SOON).await;
     assert_eq!(requests[0].header("idempotency-key"), requests[1].header("idempotency-key"));

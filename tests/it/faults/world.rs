@@ -196,14 +196,15 @@ impl World {
                  FROM reservation r JOIN ({}) v ON 1 = 1 WHERE r.app = '{app}' AND r.component = '{component}'",
                 rows.join(" UNION ALL ")
             );
-            execute(&mut connection, &text).await;
+            execute(&mut connection, &text).await.expect("the copies are inserted");
         }
     }
 
-    /// One statement.
+    /// One statement, again if it was in GoTel's way.
     pub async fn sql(&self, text: &str) -> u64 {
         let mut connection = self.db.connect().await;
-        execute(&mut connection, text).await
+        eventually(SOON, text.to_owned(), async || unless_in_the_way(execute(&mut connection, text).await))
+            .await
     }
 
     /// The first number of a query's one row.
@@ -226,15 +227,15 @@ impl World {
     pub async fn time_passes(&self, ago: Duration) {
         let ago_ms = ago.as_millis();
         let mut connection = self.db.connect().await;
-        let mut tx = connection.begin().await.expect("a transaction begins");
+        let mut statements = vec!["UPDATE reservation SET due_ms = 0".to_owned()];
         for (table, columns) in MOMENTS {
-            // A primary key moves only without meeting another.
             let set: Vec<_> = columns.iter().map(|c| format!("{c} = {c} - {ago_ms}")).collect();
-            let text = format!("UPDATE {table} SET {}", set.join(", "));
-            sqlx::query(AssertSqlSafe(text)).execute(&mut *tx).await.expect("the past can be moved");
+            statements.insert(0, format!("UPDATE {table} SET {}", set.join(", ")));
         }
-        sqlx::query("UPDATE reservation SET due_ms = 0").execute(&mut *tx).await.expect("it can");
-        tx.commit().await.expect("the past is committed");
+        eventually(SOON, "the past to be moved", async || {
+            unless_in_the_way(all_or_nothing(&mut connection, &statements).await)
+        })
+        .await;
     }
 
     /// GoTel was last there `ago`: what a long absence leaves behind.
@@ -254,9 +255,27 @@ fn key(app: &str, component: &str) -> String {
     gotel::reservation::JobKey::parse(app, component).expect("the name serves").digest()
 }
 
-async fn execute(connection: &mut AnyConnection, text: &str) -> u64 {
-    let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(text.to_owned()))).await;
-    done.unwrap_or_else(|e| panic!("{text}: {e}")).rows_affected()
+async fn execute(connection: &mut AnyConnection, text: &str) -> sqlx::Result<u64> {
+    let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(text.to_owned()))).await?;
+    Ok(done.rows_affected())
+}
+
+async fn all_or_nothing(connection: &mut AnyConnection, statements: &[String]) -> sqlx::Result<()> {
+    let mut tx = connection.begin().await?;
+    for statement in statements {
+        execute(&mut tx, statement).await?;
+    }
+    tx.commit().await
+}
+
+/// A statement that met GoTel's in a deadlock, or waited for it too long, did nothing and may be repeated.
+fn unless_in_the_way<T>(outcome: sqlx::Result<T>) -> Result<T, String> {
+    outcome.map_err(|error| {
+        let text = error.to_string();
+        let in_the_way = ["1213", "1205", "locked"].iter().any(|sign| text.contains(sign));
+        assert!(in_the_way, "{text}");
+        text
+    })
 }
 
 fn client(token: Option<&str>) -> reqwest::Client {
