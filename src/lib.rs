@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+mod failpoint;
 pub mod http;
 pub mod lifecycle;
 pub mod metrics;

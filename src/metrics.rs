@@ -26,6 +26,7 @@ macro_rules! labels {
 }
 
 labels! {
+    Replica { replica }
     Op { op }
     Class { class }
     Code { code }
@@ -46,7 +47,7 @@ pub struct Metrics {
     db_retries: Family<Op, Counter>,
     fenced_out: Counter,
     takeovers: Family<Cause, Counter>,
-    leader: Gauge,
+    leader: Family<Replica, Gauge>,
     term: Gauge,
     lease_age: Seconds,
     eval_age: Seconds,
@@ -104,7 +105,7 @@ impl Metrics {
             db_retries: Family::default(),
             fenced_out: Counter::default(),
             takeovers: Family::default(),
-            leader: Gauge::default(),
+            leader: Family::default(),
             term: Gauge::default(),
             lease_age: Seconds::default(),
             eval_age: Seconds::default(),
@@ -242,8 +243,8 @@ impl Metrics {
     }
 
     /// Whether this replica leads.
-    pub fn set_leader(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+    pub fn set_leader(&self, replica: &str, leads: bool) {
+        self.leader.get_or_create(&Replica { replica: replica.into() }).set(i64::from(leads));
     }
 
     /// One complete evaluation.

@@ -21,6 +21,7 @@
 use super::breaker::{Allowed, Breaker};
 use super::{Alerter, Delivery, Outcome, Reporter, SEND_LIMIT};
 use crate::clock;
+use crate::failpoint;
 use crate::metrics::Metrics;
 use crate::reservation::backoff::next_try_ms;
 use crate::reservation::{Notice, Reason};
@@ -367,7 +368,11 @@ async fn attempt(alerter: &dyn Alerter, claimed: &Claimed, claimed_ms: i64, metr
         notice: claimed.notice.clone(),
     };
     let started = clock::boot_us();
-    let sending = AssertUnwindSafe(async { alerter.send(&delivery).await }).catch_unwind();
+    let sending = AssertUnwindSafe(async {
+        failpoint::pass("alerter");
+        alerter.send(&delivery).await
+    })
+    .catch_unwind();
     let outcome = match tokio::time::timeout(SEND_LIMIT, sending).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => {

@@ -174,7 +174,7 @@ impl Keeper {
             self.step().await;
             let leads = self.leading.is_some();
             self.publish.send_replace(self.leading.clone());
-            self.metrics.set_leader(leads);
+            self.metrics.set_leader(&self.replica, leads);
             let jitter = fastrand::i64(-self.timers.period_ms / 10..=self.timers.period_ms / 10);
             // A candidate on its own need not wait for its second look.
             let pause = if leads { self.timers.period_ms + jitter } else { self.timers.period_ms.min(1000) };

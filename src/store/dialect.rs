@@ -132,6 +132,26 @@ impl Dialect {
         }
     }
 
+    /// One INSERT of many rows, bound as one text, `[[number, …, "word"], …]`; see [`Dialect::json_update`].
+    pub fn json_insert(self, table: &str, numbers: &[&str], word: &str) -> Option<String> {
+        match self {
+            Self::Sqlite => None,
+            Self::MySql => {
+                let mut cells = String::new();
+                for (i, column) in numbers.iter().enumerate() {
+                    // Writing to a String cannot fail.
+                    let _ = write!(cells, "{column} BIGINT PATH '$[{i}]', ");
+                }
+                let names = format!("{}, {word}", numbers.join(", "));
+                Some(format!(
+                    "INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({cells}{word} \
+                     VARCHAR(16) PATH '$[{}]')) v",
+                    numbers.len()
+                ))
+            }
+        }
+    }
+
     /// One UPDATE of `rows` rows by id. Binds, row after row: the id, then a value for each of `columns`.
     pub fn bulk_update(self, table: &str, columns: &[Column], rows: usize) -> String {
         let names: String = columns.iter().map(|c| format!(", {}", c.name)).collect();

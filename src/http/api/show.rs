@@ -5,6 +5,7 @@ use super::super::params::Named;
 use super::super::time::rfc3339;
 use super::super::{App, Error};
 use super::wire::{CheckInOut, IncidentOut, ReservationOut, RunOut, SettingsOut};
+use crate::failpoint;
 use crate::reservation::deadline;
 use axum::Json;
 use axum::extract::State;
@@ -65,6 +66,7 @@ pub(super) struct Detail {
     )
 )]
 pub(super) async fn show(State(app): State<Arc<App>>, named: Named) -> Result<Json<ShowOut>, Error> {
+    failpoint::pass("handler");
     let (view, now_ms) = app.store.reservation(&named.key).await?.ok_or(Error::NotFound)?;
     let outages = app.store.outages().await?;
     let checkins = app.store.checkins(view.id, None, RECENT).await?;

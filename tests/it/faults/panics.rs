@@ -1,5 +1,5 @@
-//! Row 8: panics. The program has no switch to panic by, so its own dispatcher is given an alerter that does.
-//! (A handler that does is tested beside the router, in `src/http/mod.rs`.)
+//! Row 8: panics. The program of a debug build panics where a test asks it to; besides, its dispatcher is given an
+//! alerter that does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,9 @@ use gotel::store::{self, Life, Store, SystemKind, SystemReport};
 use tokio::sync::Notify;
 
 use super::SOON;
+use super::world::{World, hook_yaml};
 use crate::util::db::{Backend, TestDb};
+use crate::util::receiver::Receiver;
 use crate::util::wait::eventually;
 
 /// Panics on its first notice, takes the others.
@@ -99,4 +101,26 @@ async fn row_08_a_panicking_alerter_is_a_failed_try_and_its_loop_goes_on() {
     .await;
     assert!(metrics.render().contains("gotel_panics_total{reason=\"alerter\"} 1"), "{}", metrics.render());
     assert!(tasks.finish(SOON).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_08_a_panic_in_a_handler_or_an_alerter_costs_one_try_and_the_program_lives() {
+    let Some(db) = TestDb::new(Backend::Sqlite).await else { return };
+    let hook = Receiver::webhook().await;
+    let url = db.url().to_owned();
+    let world = World::start_at(db, url, &hook_yaml(&hook), &[("GOTEL_FAIL", "handler:1,alerter:1")]).await;
+    world.reserve("a", "b", serde_json::json!({})).await;
+    let (status, text) = world.get("/reservation/a/b").await;
+    assert_eq!(status, 500, "{text}");
+    assert!(text.contains("\"success\":false") && !text.contains("panic"), "{text}");
+    assert_eq!(world.get("/reservation/a/b").await.0, 200);
+
+    world.signal("a", "b", "/fail").await;
+    hook.received(1, std::time::Duration::from_secs(60)).await;
+    let figures = world.get("/metrics").await.1;
+    for place in ["http", "alerter"] {
+        let line = format!("gotel_panics_total{{reason=\"{place}\"}} 1");
+        assert!(figures.contains(&line), "{line} is not in\n{figures}");
+    }
+    assert_eq!(world.get("/livez").await.0, 200);
 }
