@@ -11,8 +11,8 @@
 //! Where a person resolved the alert in PagerDuty while the job is still late, the next reminder does open
 //! it again; that is PagerDuty's rule, and it is true.
 //!
-//! A digest opens an alert of its own that GoTel never closes: it stands for many incidents. Members that
-//! go on are told under their own keys.
+//! A digest opens an alert of its own, which ends with the last of its incidents (the coordinator sends that
+//! end under the digest's key). Members that go on are told under their own keys.
 
 use super::config::{PagerDutyConfig, Severity};
 use super::http::{self, Answer};
