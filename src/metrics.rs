@@ -252,9 +252,9 @@ impl Metrics {
         self.eval_duration.observe(took.as_secs_f64());
     }
 
-    /// A reservation that could not be decided.
-    pub fn set_aside(&self) {
-        self.undecidable.inc();
+    /// Reservations that could not be decided.
+    pub fn set_aside(&self, count: usize) {
+        self.undecidable.inc_by(count as u64);
     }
 
     /// An own outage.
@@ -339,5 +339,47 @@ impl Metrics {
     /// Reservations late, failed or overrun.
     pub fn overdue(&self, count: i64) {
         self.overdue.set(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alert rules are written against these (reliability, 5d).
+    #[test]
+    fn the_names_that_people_rely_on_are_there() {
+        let m = Metrics::new();
+        m.takeover("vacant", 1);
+        m.set_leader("eu-1", true);
+        m.loop_age("evaluate", Duration::ZERO, Duration::ZERO);
+        m.db_op("due", Duration::ZERO, Some("timeout"));
+        m.queue_depth(0, 0);
+        m.checkin(200);
+        m.delivery("mail", "accepted", Duration::ZERO);
+        m.outbox("mail", 0, Duration::ZERO);
+        let page = m.render();
+        for name in [
+            "gotel_leader{replica=",
+            "gotel_term ",
+            "gotel_lease_age_seconds ",
+            "gotel_eval_age_seconds ",
+            "gotel_eval_duration_seconds_count ",
+            "gotel_overdue ",
+            "gotel_fenced_out_total ",
+            "gotel_takeovers_total{reason=",
+            "gotel_db_op_seconds_count{op=",
+            "gotel_db_errors_total{class=",
+            "gotel_batch_size_count ",
+            "gotel_queue_depth{shard=",
+            "gotel_queue_oldest_seconds ",
+            "gotel_checkins_total{code=",
+            "gotel_delivery_total{channel=\"mail\",result=",
+            "gotel_outbox_oldest_seconds{channel=",
+            "gotel_outbox_dead ",
+            "gotel_outage_seconds_total ",
+        ] {
+            assert!(page.lines().any(|line| line.starts_with(name)), "{name}\n{page}");
+        }
     }
 }

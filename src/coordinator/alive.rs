@@ -1,5 +1,6 @@
-//! The mark that says when a check-in could last be accepted, and what is told when it was old; and a look
-//! at whether the reservations are evaluated while the database is reached.
+//! The mark that says when a check-in could last be accepted, and what is told when it was old; and two looks
+//! each 10 s: whether the reservations are evaluated, and whether the schema is still one that this program
+//! may write to. Where it is not, this loop ends, and with it the process.
 
 use super::{Context, Coordinator};
 use crate::clock;
@@ -23,6 +24,16 @@ pub(super) struct Alive {
     metrics: Arc<Metrics>,
     failing: bool,
     progress: Progress,
+    schema: Schema,
+}
+
+/// The database's schema, held against the one that this program knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Schema {
+    Ours,
+    /// One step ahead: a rolling update is under way.
+    Newer,
+    TooNew,
 }
 
 /// Without a complete evaluation by anybody for this long, while the database is reached, somebody is told.
@@ -78,6 +89,7 @@ impl Alive {
             metrics: Arc::clone(&c.metrics),
             failing: false,
             progress: Progress::default(),
+            schema: Schema::Ours,
         }
     }
 
@@ -91,6 +103,13 @@ impl Alive {
                 tracing::error!(
                     "the database's file or its write-ahead log (-wal) was deleted while in use: ending, so that what \
                      is known is written down; start gotel again, and leave the files beside the database alone"
+                );
+                return;
+            }
+            if self.schema == Schema::TooNew {
+                tracing::error!(
+                    "newer programs have migrated the database by more than one step: ending, as this one would write \
+                     what they no longer understand; start the newer gotel here, too"
                 );
                 return;
             }
@@ -121,14 +140,18 @@ impl Alive {
                     );
                 }
                 self.pulse.beat();
-                self.look_at_progress().await;
             }
             Err(e) => {
-                self.pulse.tried("the database is not reached");
+                self.pulse.tried("check-ins cannot be stored");
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(error = %e, class = e.class(), "the database is not reached: check-ins get 503");
+                    tracing::error!(error = %e, class = e.class(), "the database takes no check-ins: they get 503");
                 }
             }
+        }
+        if self.progress.is_due(clock::boot_ms()) {
+            // Also then: a table that is locked keeps check-ins out and need not keep a report out.
+            self.look_at_progress().await;
+            self.look_at_schema().await;
         }
     }
 }
@@ -137,9 +160,6 @@ impl Alive {
     /// Reports a stall as a system incident, whichever replica leads: the leader may be what is stuck.
     async fn look_at_progress(&mut self) {
         let boot_ms = clock::boot_ms();
-        if !self.progress.is_due(boot_ms) {
-            return;
-        }
         let outcome = match self.store.lease(COORDINATOR).await {
             Ok(lease) => match self.progress.see(lease.and_then(|l| l.eval_age_ms), boot_ms) {
                 Some(tell) => self.tell(tell).await,
@@ -147,9 +167,26 @@ impl Alive {
             },
             Err(e) => Err(e),
         };
-        if let Err(e) = outcome {
+        // Where the database is gone, that was said already.
+        if let Err(e) = outcome
+            && !self.failing
+        {
             tracing::warn!(error = %e, "could not look whether reservations are evaluated");
         }
+    }
+
+    /// A look that fails is made again; that the database is gone is told elsewhere.
+    async fn look_at_schema(&mut self) {
+        let now = match self.store.steps_ahead().await {
+            Ok(0) => Schema::Ours,
+            Ok(1) => Schema::Newer,
+            Ok(_) => Schema::TooNew,
+            Err(_) => return,
+        };
+        if now == Schema::Newer && self.schema == Schema::Ours {
+            tracing::warn!("a newer program has migrated the database: this one goes on, update it soon");
+        }
+        self.schema = now;
     }
 
     async fn tell(&mut self, tell: Tell) -> Result<(), StoreError> {

@@ -113,6 +113,7 @@ impl Evaluator {
         let plan = |loaded: &_| plan::plan(&context, loaded);
         match self.session.evaluate(leading, BATCH, plan).await {
             Ok(batch) => {
+                self.metrics.set_aside(batch.set_aside);
                 if batch.queued > 0 {
                     self.wake.notify_waiters();
                 }
@@ -155,7 +156,7 @@ impl Evaluator {
                     tracing::error!(app, component, error = %e, "a reservation was set aside");
                     let report = plan::undecidable(&context, &app, &component, now_ms, &e.to_string());
                     self.session.set_aside(leading, id, plan::SET_ASIDE_MS, &report).await?;
-                    self.metrics.set_aside();
+                    self.metrics.set_aside(1);
                     examined += 1;
                 }
                 Err(e) => return Err(e),

@@ -177,6 +177,8 @@ pub struct Batch {
     pub closed: usize,
     /// Notices queued.
     pub queued: usize,
+    /// Rows that could not be decided.
+    pub set_aside: usize,
 }
 
 const RULE: Rule = Rule::named("evaluate").within(Duration::from_secs(8));
@@ -217,6 +219,7 @@ impl Session {
             let mut batch = Batch {
                 examined: loaded.subjects.len(),
                 queued: outcome.deliveries.len(),
+                set_aside: outcome.reports.len(),
                 ..Batch::default()
             };
             batch.opened = outcome.changes.iter().filter(|c| c.opening.is_some()).count();

@@ -41,22 +41,32 @@ pub struct Rule {
     pub tries: u32,
     /// A transaction, or single reads.
     pub writes: bool,
+    /// On SQLite the transaction is opened by the block's first statement: see [`Rule::in_few_trips`].
+    few_trips: bool,
 }
 
 impl Rule {
     /// The usual transaction: 5 s, 4 tries.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_secs(5), tries: 4, writes: true }
+        Self { name, limit: Duration::from_secs(5), tries: 4, writes: true, few_trips: false }
     }
 
     /// Reads outside any transaction: 5 s; tried once more on a fresh connection if an idle one was stale.
     pub const fn reading(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_secs(5), tries: 2, writes: false }
+        Self { name, limit: Duration::from_secs(5), tries: 2, writes: false, few_trips: false }
     }
 
     /// The same with another time limit.
     pub const fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// The same, for a block that puts [`Tx::opening`] before its first statement, a read, and may end with
+    /// [`Tx::run_last`]. A trip to SQLite's driver thread costs as much as a statement, so BEGIN and COMMIT
+    /// travel with others. Elsewhere nothing changes.
+    pub(super) const fn in_few_trips(mut self) -> Self {
+        self.few_trips = true;
         self
     }
 
@@ -105,12 +115,28 @@ pub(super) struct Tx {
     conn: AnyConnection,
     inner: Arc<Inner>,
     reused: bool,
+    /// Still to be said, by the first statement.
+    opening: Option<&'static str>,
+    /// The block has committed by itself.
+    committed: bool,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Tx {
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
+    }
+
+    /// What the first statement's text must begin with under [`Rule::in_few_trips`]; "" once it was asked for.
+    pub(super) fn opening(&mut self) -> String {
+        self.opening.take().map_or_else(String::new, |begin| format!("{begin}; "))
+    }
+
+    /// Runs a text whose last statement is COMMIT. For SQLite: the others take one statement a text.
+    pub(super) async fn run_last(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<()> {
+        self.run(query).await?;
+        self.committed = true;
+        Ok(())
     }
 
     pub(super) async fn run(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult> {
@@ -170,7 +196,7 @@ impl<'s> Attempts<'s> {
         loop {
             self.tries_left = self.tries_left.saturating_sub(1);
             let limit = self.left();
-            let outcome = match tokio::time::timeout(limit, open(self.session, self.rule.writes)).await {
+            let outcome = match tokio::time::timeout(limit, open(self.session, self.rule)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(StoreError::Timeout(self.rule.limit, self.rule.name)),
             };
@@ -242,19 +268,23 @@ impl<'s> Attempts<'s> {
 
 /// Takes the session's connection, or makes one, and opens a transaction on it if asked to. An idle
 /// connection that the server has closed meanwhile is replaced without a word.
-async fn open(session: &mut Session, writes: bool) -> Result<Tx> {
+async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
     let inner = Arc::clone(&session.inner);
     let turn = match &inner.write_turn {
-        Some(turn) if writes => Some(Arc::clone(turn).lock_owned().await),
+        Some(turn) if rule.writes => Some(Arc::clone(turn).lock_owned().await),
         _ => None,
     };
     let begin = inner.dialect.begin();
+    let rides = rule.few_trips && inner.dialect == Dialect::Sqlite;
+    let opening = rides.then_some(begin);
+    let tx =
+        |conn, reused| Tx { conn, inner: Arc::clone(&inner), reused, opening, committed: false, _turn: turn };
     if let Some(mut conn) = session.conn.take() {
-        if !writes {
-            return Ok(Tx { conn, inner, reused: true, _turn: turn });
+        if !rule.writes || rides {
+            return Ok(tx(conn, true));
         }
         match (&mut conn).execute(begin).await.map_err(StoreError::from) {
-            Ok(_) => return Ok(Tx { conn, inner, reused: true, _turn: turn }),
+            Ok(_) => return Ok(tx(conn, true)),
             Err(e @ StoreError::Contended(_)) => {
                 session.conn = Some(conn);
                 return Err(e);
@@ -263,16 +293,18 @@ async fn open(session: &mut Session, writes: bool) -> Result<Tx> {
         }
     }
     let mut conn = inner.connect().await?;
-    if writes {
+    if rule.writes && !rides {
         (&mut conn).execute(begin).await?;
     }
-    Ok(Tx { conn, inner, reused: false, _turn: turn })
+    Ok(tx(conn, false))
 }
 
 /// Commits or rolls back; gives the connection back only if it is known to be clean.
 async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<AnyConnection>, Result<T>) {
-    let Tx { mut conn, _turn, .. } = tx;
+    let Tx { mut conn, opening, committed, _turn, .. } = tx;
     match outcome {
+        // Nothing is open: committed already, or never begun.
+        Ok(value) if committed || opening.is_some() => (Some(conn), Ok(value)),
         Ok(value) => match (&mut conn).execute("COMMIT").await {
             Ok(_) => (Some(conn), Ok(value)),
             Err(e) => {
