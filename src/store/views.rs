@@ -171,8 +171,17 @@ pub struct LeaseView {
     pub holder: String,
     /// Age of the last renewal.
     pub age_ms: i64,
+    /// How long a renewal is good for.
+    pub lease_ms: i64,
     /// Age of the last complete evaluation; None = never.
     pub eval_age_ms: Option<i64>,
+}
+
+impl LeaseView {
+    /// Whether `replica` holds it, and has renewed it in time by the database's clock.
+    pub fn is_held_by(&self, replica: &str) -> bool {
+        self.holder == replica && self.age_ms <= self.lease_ms
+    }
 }
 
 pub(super) const RULE: Rule = Rule::reading("view");
@@ -460,13 +469,14 @@ impl Store {
     pub async fn lease(&self, scope: &'static str) -> Result<Option<LeaseView>> {
         transact!(self.pooled().await?, RULE, |tx| {
             let now = tx.now_ms().await?;
-            let text = "SELECT term, holder, renewed_ms, eval_ms FROM lease WHERE scope = ?";
+            let text = "SELECT term, holder, renewed_ms, eval_ms, lease_ms FROM lease WHERE scope = ?";
             let Some(row) = tx.maybe(sql(text).bind(scope)).await? else { return Ok(None) };
             let eval: i64 = row.try_get(3)?;
             Ok(Some(LeaseView {
                 term: row.try_get(0)?,
                 holder: row.try_get(1)?,
                 age_ms: now - row.try_get::<i64, _>(2)?,
+                lease_ms: row.try_get(4)?,
                 eval_age_ms: (eval > 0).then_some(now - eval),
             }))
         })

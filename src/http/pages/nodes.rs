@@ -91,7 +91,7 @@ pub(super) async fn nodes(
     };
     let role = match &known {
         None => "unknown",
-        Some((Some(lease), _)) if lease.holder == app.replica => "coordinator",
+        Some((Some(lease), _)) if lease.is_held_by(&app.replica) => "coordinator",
         Some(_) => "worker",
     };
     let loops: Vec<Loop> = app.loops.ages().into_iter().map(Loop::from).collect();
