@@ -45,12 +45,11 @@ fn main() {
     let mut report = Report::new(depth);
     runtime.block_on(async {
         let databases = db::Backend::at_hand();
-        let mut capacity = rates::Capacity::default();
-        if wanted("rates") || wanted("overload") {
-            capacity = rates::run(&databases, depth, &mut report).await;
+        if wanted("rates") {
+            rates::run(&databases, depth, &mut report).await;
         }
         if wanted("overload") {
-            overload::run(&databases, depth, &capacity, &mut report).await;
+            overload::run(&databases, depth, &mut report).await;
         }
         if wanted("evaluate") {
             evaluate::run(&databases, depth, &mut report).await;

@@ -1,5 +1,6 @@
 //! Servers as processes: the program itself, and the one that stores nothing.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -13,6 +14,14 @@ impl Server {
     /// `gotel serve` as built for this run.
     pub fn gotel(database_url: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gotel"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url]);
+        Self::start(command)
+    }
+
+    /// The same on one processor, so that a load on the other can ask for more than it can do. Where there is
+    /// only one, it is as [`Server::gotel`].
+    pub fn gotel_on_one_processor(database_url: &str) -> Self {
+        let mut command = on_processor(0, env!("CARGO_BIN_EXE_gotel"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url]);
         Self::start(command)
     }
@@ -67,6 +76,17 @@ impl Server {
         // utime and stime, in hundredths.
         (ticks(11) + ticks(12)) / 100.0
     }
+}
+
+/// A command that stays on one processor.
+pub fn on_processor(processor: usize, program: impl AsRef<OsStr>) -> Command {
+    let many = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    if !many {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", &processor.to_string()]).arg(program);
+    command
 }
 
 impl Drop for Server {

@@ -22,6 +22,9 @@ const MARK_EVERY_MS: i64 = 5_000;
 
 /// Evaluates while this replica leads.
 pub(super) struct Evaluator {
+    /// For the look at what is due, by itself: SQLite drops what a connection has cached as soon as another one
+    /// has written, and this one never caches more than the few pages that the look reads.
+    look: Session,
     session: Session,
     context: Arc<Context>,
     leads: Leads,
@@ -36,6 +39,7 @@ pub(super) struct Evaluator {
 impl Evaluator {
     pub(super) fn new(c: &Coordinator, leads: Leads, pulse: Arc<Pulse>) -> Self {
         Self {
+            look: c.store.session(),
             session: c.store.session(),
             context: Arc::clone(&c.context),
             leads,
@@ -88,7 +92,7 @@ impl Evaluator {
         };
         let started_us = clock::boot_us();
         let mut examined = 0;
-        if self.session.anything_due().await? {
+        if self.look.anything_due().await? {
             loop {
                 let batch = self.batch(&leading).await?;
                 examined += batch;
