@@ -56,6 +56,11 @@ impl Board {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
+    /// Whether the database serves others and not this replica.
+    pub fn is_cut_off(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).cut_off
+    }
+
     /// A copy of what stands on it.
     pub fn read(&self) -> Shown {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()

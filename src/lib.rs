@@ -14,6 +14,7 @@
 //! | [`peers`] | the other replicas, and who is told when they or the database are gone |
 //! | [`store`] | what is known, in SQLite, MariaDB or MySQL |
 //! | [`board`] | what is known of the other replicas, for the pages |
+//! | [`secret`] | what nobody prints |
 //! | [`lifecycle`], [`metrics`], [`telemetry`], [`clock`] | the process: its loops, figures, logs and time |
 //! | [`reservation`] | the rules: pure, no clock, no I/O |
 
@@ -31,5 +32,6 @@ pub mod metrics;
 pub mod peers;
 pub mod replica;
 pub mod reservation;
+pub mod secret;
 pub mod store;
 pub mod telemetry;

@@ -25,6 +25,22 @@ pub struct Sight {
     pub boot_ms: i64,
 }
 
+impl Sight {
+    /// Before the first cycle.
+    pub fn nothing(replica: String, rank: usize) -> Self {
+        Self {
+            replica,
+            rank,
+            db_ok_boot_ms: None,
+            db_lost_since_boot_ms: None,
+            peers: Vec::new(),
+            db_now_ms: None,
+            complete: false,
+            boot_ms: 0,
+        }
+    }
+}
+
 /// One peer, as seen from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerSight {
@@ -39,9 +55,10 @@ pub struct PeerSight {
 }
 
 /// What a peer said of itself in a heartbeat, either way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Said {
     /// When it was heard here.
+    #[serde(skip)]
     pub heard_boot_ms: i64,
     /// Random per process of the peer.
     pub incarnation: String,
@@ -62,6 +79,7 @@ pub struct Said {
     /// Age of the oldest notice that waits to be delivered, as it sees it.
     pub outbox_oldest_ms: Option<i64>,
     /// Troubles that it has told over its direct path and that are open.
+    #[serde(default)]
     pub told: Vec<Told>,
 }
 
