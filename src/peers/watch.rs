@@ -288,7 +288,13 @@ impl Watcher {
             boot_ms,
         };
         let wanted = wanted(id, &case, &finding);
-        let shown = if finding.is_firm { finding.verdict } else { finding.firm.unwrap_or(finding.verdict) };
+        // Right after a start nothing bad is believed yet.
+        let (shown, healthy) = match finding.firm {
+            _ if finding.is_firm => (finding.verdict.words(), finding.verdict.is_good()),
+            Some(firm) => (firm.words(), firm.is_good()),
+            None if finding.verdict.is_good() => (finding.verdict.words(), true),
+            None => ("not known yet", true),
+        };
         let lease = roll.and_then(|roll| roll.lease.as_ref()).filter(|_| db_ok);
         let (role, term) = role(
             id,
@@ -303,8 +309,8 @@ impl Watcher {
             configured: called,
             role,
             term,
-            verdict: shown.words(),
-            healthy: shown.is_good(),
+            verdict: shown,
+            healthy,
             evidence: words::evidence(&case, &finding),
             beat_age_ms: track.row.as_ref().map(|_| boot_ms - track.still_since_boot_ms),
             eval_age_ms: said.and_then(|said| Some(said.eval_age_ms? + boot_ms - said.heard_boot_ms)),

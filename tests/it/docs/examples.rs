@@ -42,7 +42,7 @@ async fn the_minimal_and_the_full_configuration_can_be_run() {
 
     let secrets = workshop.path().join("secrets").display().to_string();
     workshop.change("examples/gotel.full.yaml", "/run/secrets/gotel", &secrets);
-    for name in ["jobs", "billing", "smtp", "pagerduty", "hmac"] {
+    for name in ["jobs", "billing", "smtp", "pagerduty", "hmac", "peers"] {
         workshop.write(&format!("secrets/{name}"), &format!("a-secret-that-is-long-{name}\n"));
     }
     workshop.env.push(("GOTEL_DB".into(), "mysql://gotel:secret@db.example.org/gotel".into()));
