@@ -102,6 +102,12 @@ impl Replica {
         for alerter in &config.alerters {
             alerters.push(alert::build(alerter, &alert_context)?);
         }
+        let peer_listener = match &config.peers {
+            Some(peers) => Some(http::listen(peers.listen).map_err(|e| {
+                Invalid::new("peers.listen", format!("cannot listen on {}: {e}", peers.listen))
+            })?),
+            None => None,
+        };
         migrate(&store).await?;
         let mut last = store.session();
         last.checkpoint().await?;
@@ -145,10 +151,7 @@ impl Replica {
         let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
 
         let (mut edge, mut row, board) = (Tasks::default(), Tasks::default(), Board::default());
-        if let Some(peers) = &config.peers {
-            let listener = http::listen(peers.listen).map_err(|e| {
-                Invalid::new("peers.listen", format!("cannot listen on {}: {e}", peers.listen))
-            })?;
+        if let (Some(peers), Some(listener)) = (&config.peers, peer_listener) {
             let parts = peers::Parts {
                 store: store.clone(),
                 config: peers.clone(),

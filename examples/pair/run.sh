@@ -28,10 +28,10 @@ database() {
   command -v mariadb-install-db >/dev/null || { echo "give DATABASE_URL, or install MariaDB" >&2; exit 1; }
   mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$folder/data" --skip-test-db \
     --auth-root-authentication-method=normal >"$folder/mariadb.log" 2>&1 </dev/null
-  echo "CREATE DATABASE gotel; CREATE USER gotel@'%' IDENTIFIED BY 'gotel'; GRANT ALL ON gotel.* TO gotel@'%';" \
-    >"$folder/init.sql"
+  printf '%s;\n' "CREATE DATABASE gotel" "CREATE USER gotel@'%' IDENTIFIED BY 'gotel'" \
+    "GRANT ALL ON gotel.* TO gotel@'%'" >"$folder/init.sql"
   PATH=$PATH:/usr/sbin mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/data" \
-    --socket="$folder/socket" --bind-address=127.0.0.1 --port=33061 --init-file="$folder/init.sql" \
+    --socket="$folder/socket" --bind-address=127.0.0.1 --port=33061 --skip-name-resolve --init-file="$folder/init.sql" \
     >>"$folder/mariadb.log" 2>&1 </dev/null &
   pids+=($!)
   until_true 60 "MariaDB" grep -q "ready for connections" "$folder/mariadb.log"
@@ -42,6 +42,7 @@ start() { # ID
   "$gotel" serve --config "$here/$1.yaml" >"$folder/$1.log" 2>&1 </dev/null &
   pids+=($!)
   echo $! >"$folder/$1.pid"
+  disown $! # the shell need not say that it was killed
 }
 
 leads() { # URL

@@ -300,7 +300,7 @@ impl Watcher {
             id,
             lease.map(|l| (l.holder.as_str(), l.term)),
             said.and_then(|s| s.leads_term),
-            row.is_some() || said.is_some(),
+            evidence.row.is_some_and(|row| row.moves) || said.is_some(),
         );
         let lag = |at: Option<&(Arc<Roll>, i64)>| at.map_or(0, |(_, at)| boot_ms - at);
         let card = ReplicaCard {

@@ -25,8 +25,8 @@ async fn a_pair_is_one_coordinator_and_one_worker_and_each_sees_the_other_well()
     for replica in [&coordinator, &worker] {
         replica
             .shows("one of each role", |page| {
-                page.contains(r#"<td data-label="Role">coordinator"#)
-                    && page.contains(r#"<td data-label="Role">worker"#)
+                page.contains(r#"<td data-label="Role"><span>coordinator"#)
+                    && page.contains(r#"<td data-label="Role"><span>worker"#)
             })
             .await;
         assert_eq!(replica.get("/readyz").await.0, StatusCode::OK);
@@ -137,11 +137,11 @@ async fn a_dead_replica_that_is_forgotten_is_no_trouble_any_more() {
     let fleet = Fleet::new(db).await;
     let [one, mut other] = fleet.pair().await;
     let command = async |args: &[&str]| {
-        let mut all = vec!["replica"];
-        all.extend(args);
-        let mut gotel = crate::util::process::Gotel::spawn(&all, &[("GOTEL_DATABASE_URL", fleet.db.url())]);
-        let status = gotel.wait_exit(SOON).await;
-        (status.success(), gotel.output())
+        let mut gotel = tokio::process::Command::new(env!("CARGO_BIN_EXE_gotel"));
+        gotel.arg("replica").args(args).env_clear().env("GOTEL_DATABASE_URL", fleet.db.url());
+        let ran = gotel.output().await.expect("the program runs");
+        let said = [ran.stdout, ran.stderr].concat();
+        (ran.status.success(), String::from_utf8_lossy(&said).into_owned())
     };
     let (listed, list) = command(&["list"]).await;
     assert!(listed && list.contains("eu-1: beat ") && list.contains("us-1: beat "), "{list}");
