@@ -8,10 +8,12 @@
 mod locate;
 
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
-use crate::alert::secret::{Lookup, expand, process_env};
 use crate::http::auth::{AuthConfig, Mode};
+use crate::peers::config::{self as peers, PeersConfig};
 use crate::reservation::{Invalid, duration};
+use crate::secret::{Lookup, expand, process_env};
 use crate::store::Retention;
+use crate::store::dialect::Dialect;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ struct File {
     auth: AuthConfig,
     alerters: Vec<Written>,
     retention: WrittenRetention,
+    peers: Option<peers::Written>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,6 +95,8 @@ pub struct Config {
     pub alerters: Vec<AlerterConfig>,
     /// How long things are kept.
     pub retention: Retention,
+    /// The other replicas; None: this one is alone.
+    pub peers: Option<PeersConfig>,
 }
 
 /// A configuration that cannot be run.
@@ -161,6 +166,9 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
     let listen = scalars.listen.clone().or(file.listen).unwrap_or_else(|| LISTEN.into());
     let data_dir = scalars.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data"));
     let external_url = scalars.external_url.clone().or(file.external_url);
+    let replica = replica(scalars.replica.clone().or(file.replica))?;
+    let database_url = database_url(scalars, file.database_url, file.database_url_file, &data_dir, env)?;
+    let dialect = Dialect::of_url(database_url.expose_secret());
     Ok(Config {
         listen: listen.parse().map_err(|_| {
             Invalid::new(
@@ -168,9 +176,10 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
                 format!("{listen:?} is not an address with a port: write 127.0.0.1:8080 or 0.0.0.0:8080"),
             )
         })?,
-        database_url: database_url(scalars, file.database_url, file.database_url_file, &data_dir, env)?,
+        peers: file.peers.map(|written| peers::parse(written, &replica, dialect, env)).transpose()?,
+        database_url,
         external_url: external_url.map(|url| external(&url)).transpose()?,
-        replica: replica(scalars.replica.clone().or(file.replica))?,
+        replica,
         auth_mode: scalars.auth,
         auth: file.auth,
         alerters: or_console(parse(file.alerters, env)?),

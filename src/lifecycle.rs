@@ -121,6 +121,27 @@ impl Loops {
     }
 }
 
+/// Something that forbids this process to lead, whoever finds it; empty: nothing does.
+#[derive(Debug, Clone, Default)]
+pub struct Bar(Arc<Mutex<Option<String>>>);
+
+impl Bar {
+    /// From now on this process must not lead, for `reason`.
+    pub fn bar(&self, reason: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.into());
+    }
+
+    /// Nothing forbids it any more.
+    pub fn lift(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why it must not; None: it may.
+    pub fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The tasks of a process: one that ends before it was asked to brings the others down.
 #[derive(Debug, Default)]
 pub struct Tasks {
@@ -170,6 +191,11 @@ impl Tasks {
             let _ = ended.await;
             name
         });
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
     }
 
     /// Waits until `ask` is done or a task has ended by itself; says which.

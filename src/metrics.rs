@@ -37,6 +37,8 @@ labels! {
     Loop { name }
     Route { route, method, code }
     StateOf { state }
+    PeerState { peer, state }
+    PeerCall { peer, result }
 }
 
 /// Every figure this process exports.
@@ -70,6 +72,9 @@ pub struct Metrics {
     http_seconds: Histogram,
     loop_age: Family<Loop, Seconds>,
     reservations: Family<StateOf, Gauge>,
+    peer_state: Family<PeerState, Gauge>,
+    peer_calls: Family<PeerCall, Counter>,
+    peer_rejected: Family<Cause, Counter>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -128,6 +133,9 @@ impl Metrics {
             http_seconds: latency(),
             loop_age: Family::default(),
             reservations: Family::default(),
+            peer_state: Family::default(),
+            peer_calls: Family::default(),
+            peer_rejected: Family::default(),
         };
         m.register();
         m
@@ -211,6 +219,9 @@ impl Metrics {
         );
         r.register_with_unit("loop_age", "Time since a loop last ended a step", s, self.loop_age.clone());
         r.register("reservations", "Reservations by state", self.reservations.clone());
+        r.register("peer_state", "1 for what this replica believes of a peer", self.peer_state.clone());
+        r.register("peer_calls", "Heartbeats sent to a peer", self.peer_calls.clone());
+        r.register("peer_rejected", "Heartbeats not believed, by reason", self.peer_rejected.clone());
     }
 
     /// The page.
@@ -339,6 +350,22 @@ impl Metrics {
     /// Reservations late, failed or overrun.
     pub fn overdue(&self, count: i64) {
         self.overdue.set(count);
+    }
+
+    /// What is believed of a peer: 1 for this state, 0 for its others.
+    pub fn peer_state(&self, peer: &str, state: &str, believed: bool) {
+        let labels = PeerState { peer: peer.into(), state: state.into() };
+        self.peer_state.get_or_create(&labels).set(i64::from(believed));
+    }
+
+    /// A heartbeat sent.
+    pub fn peer_call(&self, peer: &str, result: &str) {
+        self.peer_calls.get_or_create(&PeerCall { peer: peer.into(), result: result.into() }).inc();
+    }
+
+    /// A heartbeat, or an answer to one, that is not believed.
+    pub fn peer_rejected(&self, reason: &str) {
+        self.peer_rejected.get_or_create(&Cause { reason: reason.into() }).inc();
     }
 }
 

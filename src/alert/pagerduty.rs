@@ -17,10 +17,10 @@
 use super::config::{PagerDutyConfig, Severity};
 use super::http::{self, Answer};
 use super::render::{self, clip, digest_lines, facts, link, rfc3339, title};
-use super::secret::Secret;
 use super::{Alerter, Context, Delivery, Outcome};
 use crate::clock;
 use crate::reservation::{Event, Invalid, Notice};
+use crate::secret::Secret;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -27,6 +27,20 @@ pub enum SystemKind {
     DeadLetter,
     /// GoTel itself was down.
     Outage,
+    /// A replica is dead, or fully cut off.
+    PeerDead,
+    /// A replica lives and does not reach the database.
+    PeerNoDb,
+    /// A replica lives and does not do its work.
+    PeerStuck,
+    /// The database takes no writes from anybody.
+    DbGone,
+    /// Two replicas write into two databases.
+    SplitDb,
+    /// Two processes use one replica id.
+    DuplicateId,
+    /// The database's clock jumped.
+    ClockJump,
 }
 
 /// How long a trouble lasts.
@@ -46,9 +60,16 @@ impl SystemKind {
         match self {
             Self::Undecidable => "undecidable",
             Self::DeliveryFailing => "delivery-failing",
-            Self::Stalled => "stalled",
+            Self::Stalled => "coordinator-stalled",
             Self::DeadLetter => "dead-letter",
             Self::Outage => "outage",
+            Self::PeerDead => "peer-dead",
+            Self::PeerNoDb => "peer-no-db",
+            Self::PeerStuck => "peer-stuck",
+            Self::DbGone => "db-gone",
+            Self::SplitDb => "split-db",
+            Self::DuplicateId => "duplicate-id",
+            Self::ClockJump => "clock-jump",
         }
     }
 }

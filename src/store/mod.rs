@@ -19,6 +19,7 @@ mod outages;
 mod outbox;
 mod pool;
 mod purge;
+mod replicas;
 mod reservations;
 mod runs;
 mod schema;
@@ -33,6 +34,7 @@ pub use lease::Leading;
 pub use listing::Tally;
 pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, ORPHAN_AFTER_MS, OutboxState};
 pub use purge::{Purged, Retention};
+pub use replicas::{Claim, OwnBeat, ReplicaRow, Roll};
 pub use reservations::{Found, Reserved};
 pub use session::{Rule, Session};
 pub use views::{

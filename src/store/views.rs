@@ -163,7 +163,7 @@ pub struct Counts {
 }
 
 /// The coordinator's lease as shown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseView {
     /// Term.
     pub term: i64,

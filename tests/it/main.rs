@@ -7,5 +7,6 @@ mod docs;
 mod faults;
 mod harness;
 mod pages;
+mod peers;
 mod store;
 mod util;

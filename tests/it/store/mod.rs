@@ -6,6 +6,7 @@ mod faults;
 mod lease;
 mod outbox;
 mod purge;
+mod replicas;
 mod reservations;
 mod schema;
 mod server;
