@@ -33,6 +33,7 @@ pub use evaluate::{Batch, Change, Closing, Loaded, Open, Opening, Outcome, Subje
 pub use incidents::{Life, SystemKind, SystemReport};
 pub use lease::Leading;
 pub use listing::Tally;
+pub use outages::{Found as MarkFound, Mark};
 pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, ORPHAN_AFTER_MS, OutboxState};
 pub use purge::{Purged, Retention};
 pub use reservations::{Found, Reserved};
@@ -71,6 +72,7 @@ pub(crate) struct Inner {
     write_turn: Option<Arc<tokio::sync::Mutex<()>>>,
     /// Added to the database's clock; only tests set it.
     shift_ms: AtomicI64,
+    offset: outages::Offset,
     metrics: Arc<Metrics>,
     install_id: OnceLock<String>,
     /// SQLite: the database's file, as configured.
@@ -142,6 +144,7 @@ impl Store {
             pool: pool::Pool::new(POOL_SIZE),
             write_turn: (dialect == Dialect::Sqlite).then(Arc::default),
             shift_ms: AtomicI64::new(0),
+            offset: outages::Offset::default(),
             metrics,
             install_id: OnceLock::new(),
             file,

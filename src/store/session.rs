@@ -342,6 +342,10 @@ impl Drop for Pooled<'_> {
 }
 
 impl Session {
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// SQLite: writes what is in the write-ahead log into the database's file; elsewhere there is nothing to do.
     /// Kept connected, it does so even for a log that was deleted meanwhile.
     pub async fn checkpoint(&mut self) -> Result<()> {
