@@ -201,7 +201,8 @@ fn reports(context: &Context, mark: &Mark, found: &MarkFound) -> Vec<SystemRepor
 
 /// What is told of a clock that jumped. It has no end that could be noticed: a person looks at the clock.
 fn clock_jump(context: &Context, mark: &Mark, jump_ms: i64) -> SystemReport {
-    let (length, now) = (duration::human(jump_ms.abs()), message::utc(mark.now_ms));
+    // As exact as a look is: whole seconds.
+    let (length, now) = (duration::human((jump_ms.abs() + 500) / 1000 * 1000), message::utc(mark.now_ms));
     let means = if jump_ms > 0 {
         format!(
             "The clock of the database jumped forward by {length}: it shows {now} now. Jobs cannot have checked in during \

@@ -279,10 +279,7 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
             }
             // The state follows from the rest: a word that cannot be read is written anew.
             let state = State::parse(&row.try_get::<String, _>(5)?).unwrap_or(State::Waiting);
-            let mut evidence = evidence(&row, 8);
-            if let Ok(evidence) = &mut evidence {
-                evidence.clamp(now_ms, now_ms);
-            }
+            let evidence = evidence(&row, 8);
             subjects.insert(
                 id,
                 Subject {

@@ -65,7 +65,7 @@ struct Standing {
 const DISBELIEF_MS: i64 = 15_000;
 
 impl Offset {
-    fn is(&self, mark: &Mark) {
+    fn stands(&self, mark: &Mark) {
         *self.standing() =
             Standing { offset_ms: Some(mark.now_ms - mark.heard_boot_ms), off_since_boot_ms: None };
     }
@@ -129,7 +129,7 @@ impl Session {
         if done.1.jump_ms < 0 {
             done = self.mark(LIMIT_BACK, &judge, &reports).await?;
         }
-        self.inner().offset.is(&done.0);
+        self.inner().offset.stands(&done.0);
         Ok(done)
     }
 
@@ -198,11 +198,8 @@ async fn set_back(tx: &mut Tx, now: i64, by_ms: i64) -> Result<()> {
     let seen =
         ["last_ok_ms", "last_ok_started_ms", "last_fail_ms", "last_seen_ms", "created_ms", "snooze_from_ms"];
     let texts = [
-        format!(
-            "UPDATE reservation SET {}, due_ms = 0 WHERE checked_out_ms IS NULL AND (last_seen_ms > {now} OR \
-             created_ms > {now} OR snooze_from_ms > {now} OR state NOT IN ('waiting', 'on_time'))",
-            past(&seen)
-        ),
+        // Every row is looked at again: one may wait for a moment that only the clock of before would have reached.
+        format!("UPDATE reservation SET {}, due_ms = 0 WHERE checked_out_ms IS NULL", past(&seen)),
         format!("UPDATE run SET {} WHERE ended_ms IS NULL AND started_ms > {now}", past(&["started_ms"])),
         format!(
             "UPDATE incident SET {} WHERE closed_ms IS NULL AND opened_ms > {now}",
@@ -223,7 +220,17 @@ async fn set_back(tx: &mut Tx, now: i64, by_ms: i64) -> Result<()> {
     for text in texts {
         tx.run(sql(text)).await?;
     }
+    // An interval that has not been yet would swallow every deadline until it has.
+    tx.run(sql(format!("DELETE FROM outage WHERE from_ms >= {now}"))).await?;
+    tx.run(sql(format!("UPDATE outage SET to_ms = {now} WHERE to_ms > {now}"))).await?;
     Ok(())
+}
+
+/// Whether the clock jumped forward within the last day: a person may still set it right.
+pub(super) async fn clock_is_in_doubt(tx: &mut Tx) -> Result<bool> {
+    let now = tx.inner().now_expr();
+    let text = format!("SELECT COUNT(*) FROM outage WHERE cause = ? AND to_ms > {now} - 86400000");
+    Ok(tx.one(sql(text).bind(Cause::ClockJump.as_str())).await?.try_get::<i64, _>(0)? > 0)
 }
 
 #[cfg(test)]
@@ -234,12 +241,12 @@ mod tests {
     fn a_clock_that_jumped_is_disbelieved_until_it_is_recorded_or_for_fifteen_seconds() {
         let offset = Offset::default();
         assert!(offset.believes(1_000_000, 0), "nothing is known yet");
-        offset.is(&Mark { now_ms: 1_000_000, alive_ms: 0, sent_boot_ms: 0, heard_boot_ms: 10 });
+        offset.stands(&Mark { now_ms: 1_000_000, alive_ms: 0, sent_boot_ms: 0, heard_boot_ms: 10 });
         assert!(offset.believes(1_060_000, 60_000));
         assert!(!offset.believes(1_666_000, 66_000), "ten minutes ahead");
         assert!(!offset.believes(481_000, 81_000), "ten minutes behind");
         assert!(offset.believes(1_681_100, 81_100), "nobody records it");
-        offset.is(&Mark { now_ms: 1_682_000, alive_ms: 0, sent_boot_ms: 82_000, heard_boot_ms: 82_000 });
+        offset.stands(&Mark { now_ms: 1_682_000, alive_ms: 0, sent_boot_ms: 82_000, heard_boot_ms: 82_000 });
         assert!(offset.believes(1_683_000, 83_000));
         assert!(!offset.believes(1_090_000, 90_000), "back again");
     }
