@@ -57,6 +57,7 @@ pub struct Metrics {
     overdue: Gauge,
     undecidable: Counter,
     outage_seconds: Counter<f64, AtomicU64>,
+    clock_jump: Counter,
     checkins: Family<Code, Counter>,
     batch_size: Histogram,
     queue_depth: Family<Shard, Gauge>,
@@ -118,6 +119,7 @@ impl Metrics {
             overdue: Gauge::default(),
             undecidable: Counter::default(),
             outage_seconds: Counter::default(),
+            clock_jump: Counter::default(),
             checkins: Family::default(),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             queue_depth: Family::default(),
@@ -185,6 +187,11 @@ impl Metrics {
             self.undecidable.clone(),
         );
         r.register_with_unit("outage", "Own outages recorded", s.clone(), self.outage_seconds.clone());
+        r.register(
+            "clock_jump",
+            "Jumps of the database's clock recorded by this replica",
+            self.clock_jump.clone(),
+        );
         r.register("checkins", "Check-ins by answered status code", self.checkins.clone());
         r.register("batch_size", "Check-ins committed together", self.batch_size.clone());
         r.register("queue_depth", "Check-ins waiting to be written", self.queue_depth.clone());
@@ -266,6 +273,11 @@ impl Metrics {
     /// Reservations that could not be decided.
     pub fn set_aside(&self, count: usize) {
         self.undecidable.inc_by(count as u64);
+    }
+
+    /// The database's clock jumped.
+    pub fn clock_jump(&self) {
+        self.clock_jump.inc();
     }
 
     /// An own outage.

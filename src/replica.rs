@@ -79,7 +79,7 @@ impl Replica {
     /// A setting that only shows now, a schema that is not ours, or no database within a minute.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let store = Store::open(config.database_url(), Arc::clone(&metrics))?;
+        let store = Store::open_any(&config.database_urls(), Arc::clone(&metrics))?;
         Self::start_on(config, listener, store, metrics).await
     }
 
@@ -109,6 +109,7 @@ impl Replica {
             None => None,
         };
         migrate(&store).await?;
+        warn_of_losses(&store).await;
         let mut last = store.session();
         last.checkpoint().await?;
 
@@ -254,6 +255,21 @@ async fn migrate(store: &Store) -> Result<(), StoreError> {
                 tracing::warn!(error = %e, "waiting for the database");
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
+        }
+    }
+}
+
+/// Says once what the database server is set to that can lose acknowledged check-ins.
+async fn warn_of_losses(store: &Store) {
+    match store.durability_warnings().await {
+        Ok(warnings) => {
+            for warning in warnings {
+                tracing::warn!("the database may lose what it has acknowledged: {warning}");
+            }
+        }
+        // Not worth a failed start: whoever may not look is told so.
+        Err(e) => {
+            tracing::warn!(error = %e, "could not look whether the database keeps what it acknowledges")
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The mark that says when a check-in could last be accepted, and what is told when it was old; and two looks
-//! each 10 s: whether the reservations are evaluated, and whether the schema is still one that this program
-//! may write to. Where it is not, this loop ends, and with it the process.
+//! The mark that says when a check-in could last be accepted, what is told when it was old, and of a database
+//! whose clock jumped (`clock_watch`); and two looks each 10 s: whether the reservations are evaluated, and
+//! whether the schema is still one that this program may write to. Where it is not, this loop ends, and with it
+//! the process.
 
+use super::clock_watch::ClockWatch;
 use super::{Context, Coordinator};
 use crate::clock;
 use crate::lifecycle::Pulse;
@@ -9,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::reservation::{duration, message, outage::Outage};
 use crate::store::dialect::Dialect;
 use crate::store::lease::COORDINATOR;
-use crate::store::{Life, Session, Store, StoreError, SystemKind, SystemReport};
+use crate::store::{Life, Mark, MarkFound, Session, Store, StoreError, SystemKind, SystemReport};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ pub(super) struct Alive {
     failing: bool,
     progress: Progress,
     schema: Schema,
+    clock: ClockWatch,
 }
 
 /// The database's schema, held against the one that this program knows.
@@ -90,6 +93,7 @@ impl Alive {
             failing: false,
             progress: Progress::default(),
             schema: Schema::Ours,
+            clock: ClockWatch::default(),
         }
     }
 
@@ -124,12 +128,23 @@ impl Alive {
 
     async fn step(&mut self) {
         let context = Arc::clone(&self.context);
-        match self.session.mark_alive(|outage| report(&context, outage)).await {
-            Ok(found) => {
+        let watch = self.clock;
+        let judge = |mark: &Mark| watch.judge(mark);
+        match self.session.watch_alive(judge, |mark, found| reports(&context, mark, found)).await {
+            Ok((mark, found)) => {
+                self.clock.saw(mark);
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the database is reached again");
                 }
-                if let Some(outage) = found {
+                if found.jump_ms != 0 {
+                    self.metrics.clock_jump();
+                    tracing::error!(
+                        by_s = found.jump_ms / 1000,
+                        now = %message::utc(mark.now_ms),
+                        "the database's clock jumped"
+                    );
+                }
+                if let Some(outage) = found.outage {
                     let length =
                         Duration::from_millis(u64::try_from(outage.to_ms - outage.from_ms).unwrap_or(0));
                     self.metrics.outage(length);
@@ -216,8 +231,46 @@ impl Alive {
     }
 }
 
+/// What is told of a look.
+fn reports(context: &Context, mark: &Mark, found: &MarkFound) -> Vec<SystemReport> {
+    let jump = (found.jump_ms != 0).then(|| clock_jump(context, mark, found.jump_ms));
+    found.outage.map(|outage| own_outage(context, outage)).into_iter().chain(jump).collect()
+}
+
+/// What is told of a clock that jumped. It has no end that could be noticed: a person looks at the clock.
+fn clock_jump(context: &Context, mark: &Mark, jump_ms: i64) -> SystemReport {
+    // As exact as a look is: whole seconds.
+    let (length, now) = (duration::human((jump_ms.abs() + 500) / 1000 * 1000), message::utc(mark.now_ms));
+    let means = if jump_ms > 0 {
+        format!(
+            "The clock of the database jumped forward by {length}: it shows {now} now. Jobs cannot have checked in during \
+             time that never was, so those that would come due by the jump alone get its length, 10 minutes at most; a job \
+             that is truly late is told up to that much later, once."
+        )
+    } else {
+        format!(
+            "The clock of the database was set back by {length}: it shows {now} now. What was stored as later than that \
+             counts as now. A job that falls silent may be told up to {length} late, once, and snoozes last that much \
+             longer."
+        )
+    };
+    SystemReport {
+        kind: SystemKind::ClockJump,
+        subject: String::new(),
+        text: format!(
+            "{means} Look at the clock of the database server now (timedatectl, chronyc tracking), also whether its \
+             machine was paused or another server has taken over. If it is right, there is nothing more to do; if not, \
+             correct it, and expect this message once more."
+        ),
+        since_ms: mark.now_ms,
+        targets: context.routes.defaults(&[], None),
+        srv: context.srv.clone(),
+        life: Life::Once,
+    }
+}
+
 /// What is told of an own outage, once it is over.
-fn report(context: &Context, outage: Outage) -> SystemReport {
+fn own_outage(context: &Context, outage: Outage) -> SystemReport {
     let length = duration::human(outage.to_ms - outage.from_ms);
     SystemReport {
         kind: SystemKind::Outage,

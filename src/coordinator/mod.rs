@@ -10,6 +10,7 @@
 //! evaluation refuses to judge before the gap is recorded (`store::evaluate`).
 
 mod alive;
+mod clock_watch;
 mod evaluate;
 mod house;
 pub mod lease;

@@ -6,7 +6,7 @@
 use crate::reservation::decide::{Action, Case, Decision, Undecidable};
 use crate::reservation::incident::{self, Ending, Event, Reason};
 use crate::reservation::message::{self, Facts, Values};
-use crate::reservation::outage::{OUTAGE_GRACE_MS, Outage};
+use crate::reservation::outage::{Cause, Outage};
 use crate::reservation::routing::{Routes, Target};
 use crate::reservation::{JobKey, Notice, Settings, decide, duration};
 use crate::store::{
@@ -237,12 +237,15 @@ impl Planner<'_> {
         // Survivors of one outage go out together once every job has had its time.
         let (not_before_ms, group) = match after_outage {
             Some(outage) => {
-                notice.remarks.push(format!(
-                    "Not seen since GoTel's own outage ({} to {}).",
-                    message::utc(outage.from_ms),
-                    message::utc(outage.to_ms)
-                ));
-                (outage.to_ms + OUTAGE_GRACE_MS, Some(format!("outage/{}", outage.from_ms)))
+                let (from, to) = (message::utc(outage.from_ms), message::utc(outage.to_ms));
+                notice.remarks.push(match outage.cause {
+                    Cause::Away => format!("Not seen since GoTel's own outage ({from} to {to})."),
+                    Cause::ClockJump => {
+                        format!("Not seen since the database's clock jumped (from {from} to {to}).")
+                    }
+                });
+                let until_ms = outage.to_ms + outage.patience_ms();
+                (until_ms, Some(format!("outage/{}", outage.from_ms)))
             }
             None => (0, None),
         };

@@ -110,6 +110,8 @@ async fn write(
         };
         let at_ms = now - waited_ms.max(&0) - spent_ms;
         let signal = Signal { kind: item.kind, at_ms, exit_code: item.exit_code, rid: item.rid.clone() };
+        // Written before the clock was set back: else this one would look older than that.
+        target.whole |= target.evidence.clamp(now, at_ms);
         apply(target, &signal, &mut run_writes);
         history.push((index, target.id, at_ms));
         answers.push(Ok(Accepted { at_ms }));

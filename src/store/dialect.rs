@@ -82,6 +82,20 @@ impl Dialect {
         }
     }
 
+    /// An expression that is not 0 on a server that takes no writes, even where this user could write all the
+    /// same. None: there is no such server. (`super_read_only` implies `read_only`; a user with the right to
+    /// ignore both would write into a server that was demoted, and lose it.)
+    pub fn read_only(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            // By word: some versions know more than two values.
+            Self::MySql => Some(
+                "CASE WHEN CAST(@@global.read_only AS CHAR) IN ('0', 'OFF') \
+                 AND CAST(@@global.innodb_read_only AS CHAR) IN ('0', 'OFF') THEN 0 ELSE 1 END",
+            ),
+        }
+    }
+
     /// The tail of an INSERT that updates `columns` when the unique key `key` is already there.
     pub fn upsert(self, key: &str, columns: &[&str]) -> String {
         let mut tail = match self {

@@ -6,7 +6,8 @@
 //!
 //! Races: GoTel frozen or cut off for a while: before anything is judged, the mark that says when a
 //! check-in could last be accepted is read *in this transaction*; if it is old, [`StoreError::Gap`]
-//! comes back and the outage must be recorded first.
+//! comes back and the outage must be recorded first. So it is when the database's clock is not where this
+//! machine's boot clock expects it: a jump is recorded first, too.
 
 use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident, open_run};
 use super::dialect::{chunks, chunks_of, marks, number, text};
@@ -16,6 +17,7 @@ use super::lease::{Leading, fence};
 use super::outages;
 use super::outbox::{self, NewDelivery, OutboxState, clip};
 use super::session::{Rule, Session, Tx, sql, transact};
+use crate::clock;
 use crate::reservation::evidence::OpenRun;
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
 use crate::reservation::outage::{OUTAGE_AFTER_MS, Outage};
@@ -206,8 +208,9 @@ impl Session {
         transact!(&mut *self, RULE, |tx| {
             fence(tx, leading).await?;
             let now = tx.now_ms().await?;
+            let believed = tx.inner().offset.believes(now, clock::boot_ms());
             let alive_ms = outages::alive_ms(tx).await?;
-            if now - alive_ms > OUTAGE_AFTER_MS {
+            if !believed || now - alive_ms > OUTAGE_AFTER_MS {
                 return Err(StoreError::Gap { alive_ms });
             }
             let keys = due(tx, now, limit).await?;

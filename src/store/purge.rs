@@ -3,6 +3,7 @@
 use super::dialect::{chunks, marks};
 use super::error::Result;
 use super::lease::{Leading, fence};
+use super::outages;
 use super::session::{Rule, Session, Tx, sql, transact};
 use sqlx::Row;
 
@@ -69,9 +70,13 @@ fn work(keep: Retention) -> [Work; 6] {
 }
 
 impl Session {
-    /// Deletes one bite of each kind.
+    /// Deletes one bite of each kind; nothing while a jump of the clock may have made things look old.
     pub async fn purge(&mut self, leading: &Leading, keep: Retention) -> Result<Purged> {
         let mut purged = Purged::default();
+        let doubt = Rule::reading("purge");
+        if transact!(&mut *self, doubt, |tx| { outages::clock_is_in_doubt(tx).await })? {
+            return Ok(purged);
+        }
         for work in work(keep) {
             let rows = transact!(&mut *self, Rule::named("purge"), |tx| {
                 fence(tx, leading).await?;

@@ -40,7 +40,7 @@ impl Store {
         let run = async {
             let migrator = migrator(self.inner.dialect);
             let newest = migrator.iter().map(|m| m.version).max().unwrap_or(0);
-            let mut conn = self.inner.connect().await?;
+            let mut conn = self.inner.connect().await?.conn;
             let missing = pending(&self.inner, &mut conn, migrator).await?;
             if missing > 0 {
                 if self.inner.dialect == Dialect::MySql {

@@ -15,12 +15,13 @@
 //! evaluator.
 
 use super::dialect::Dialect;
+use super::endpoints::Link;
 use super::error::{Result, StoreError};
 use super::{Inner, Store, pool};
 use crate::clock;
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection, Executor};
+use sqlx::{Any, AssertSqlSafe, Executor};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 /// How long connecting may take, session set-up included.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How an operation behaves when it fails.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +113,7 @@ pub(super) fn sql(text: impl Into<String>) -> Query<'static, Any, AnyArguments> 
 
 /// A connection at work, in a transaction unless the rule only reads.
 pub(super) struct Tx {
-    conn: AnyConnection,
+    link: Link,
     inner: Arc<Inner>,
     reused: bool,
     /// Still to be said, by the first statement.
@@ -140,19 +141,19 @@ impl Tx {
     }
 
     pub(super) async fn run(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult> {
-        Ok(query.execute(&mut self.conn).await?)
+        Ok(query.execute(&mut self.link.conn).await?)
     }
 
     pub(super) async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
-        Ok(query.fetch_all(&mut self.conn).await?)
+        Ok(query.fetch_all(&mut self.link.conn).await?)
     }
 
     pub(super) async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyRow> {
-        Ok(query.fetch_one(&mut self.conn).await?)
+        Ok(query.fetch_one(&mut self.link.conn).await?)
     }
 
     pub(super) async fn maybe(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Option<AnyRow>> {
-        Ok(query.fetch_optional(&mut self.conn).await?)
+        Ok(query.fetch_optional(&mut self.link.conn).await?)
     }
 
     /// The database's clock.
@@ -169,7 +170,7 @@ impl Tx {
 /// outstanding.
 pub struct Session {
     inner: Arc<Inner>,
-    conn: Option<AnyConnection>,
+    conn: Option<Link>,
 }
 
 impl std::fmt::Debug for Session {
@@ -224,7 +225,12 @@ impl<'s> Attempts<'s> {
         let reused = tx.reused;
         let settled = match self.rule.writes {
             true => tokio::time::timeout(self.left(), settle(tx, outcome)).await,
-            false => Ok((outcome.is_ok().then_some(tx.conn), outcome)),
+            false => {
+                if let Err(StoreError::ReadOnly(_)) = &outcome {
+                    tx.inner.endpoints.leave(&tx.link);
+                }
+                Ok((outcome.is_ok().then_some(tx.link), outcome))
+            }
         };
         let outcome = match settled {
             Ok((conn, outcome)) => {
@@ -241,7 +247,8 @@ impl<'s> Attempts<'s> {
             if stale {
                 return None;
             }
-            if e.is_retryable() {
+            // A server that refuses writes has committed nothing, and is left: another may take them.
+            if e.is_retryable() || matches!(e, StoreError::ReadOnly(_)) {
                 self.pause().await;
                 return None;
             }
@@ -278,66 +285,59 @@ async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
     let rides = rule.few_trips && inner.dialect == Dialect::Sqlite;
     let opening = rides.then_some(begin);
     let tx =
-        |conn, reused| Tx { conn, inner: Arc::clone(&inner), reused, opening, committed: false, _turn: turn };
-    if let Some(mut conn) = session.conn.take() {
+        |link, reused| Tx { link, inner: Arc::clone(&inner), reused, opening, committed: false, _turn: turn };
+    if let Some(mut link) = session.conn.take().filter(|link| inner.endpoints.is_current(link)) {
         if !rule.writes || rides {
-            return Ok(tx(conn, true));
+            return Ok(tx(link, true));
         }
-        match (&mut conn).execute(begin).await.map_err(StoreError::from) {
-            Ok(_) => return Ok(tx(conn, true)),
+        match (&mut link.conn).execute(begin).await.map_err(StoreError::from) {
+            Ok(_) => return Ok(tx(link, true)),
             Err(e @ StoreError::Contended(_)) => {
-                session.conn = Some(conn);
+                session.conn = Some(link);
                 return Err(e);
             }
-            Err(_) => drop(conn),
+            Err(_) => drop(link),
         }
     }
-    let mut conn = inner.connect().await?;
+    let mut link = inner.connect().await?;
     if rule.writes && !rides {
-        (&mut conn).execute(begin).await?;
+        (&mut link.conn).execute(begin).await?;
     }
-    Ok(tx(conn, false))
+    Ok(tx(link, false))
 }
 
 /// Commits or rolls back; gives the connection back only if it is known to be clean.
-async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<AnyConnection>, Result<T>) {
-    let Tx { mut conn, opening, committed, _turn, .. } = tx;
-    match outcome {
+async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<Link>, Result<T>) {
+    let Tx { mut link, inner, opening, committed, _turn, .. } = tx;
+    let outcome = match outcome {
         // Nothing is open: committed already, or never begun.
-        Ok(value) if committed || opening.is_some() => (Some(conn), Ok(value)),
-        Ok(value) => match (&mut conn).execute("COMMIT").await {
-            Ok(_) => (Some(conn), Ok(value)),
+        Ok(value) if committed || opening.is_some() => return (Some(link), Ok(value)),
+        Ok(value) => match (&mut link.conn).execute("COMMIT").await {
+            Ok(_) => return (Some(link), Ok(value)),
             Err(e) => {
                 let e = StoreError::from(e);
                 // A certification conflict at COMMIT has rolled back already; SQLite's BUSY has not.
-                let clean = e.is_retryable() && (&mut conn).execute("ROLLBACK").await.is_ok();
-                (clean.then_some(conn), Err(e))
+                let clean = e.is_retryable() && (&mut link.conn).execute("ROLLBACK").await.is_ok();
+                (clean, e)
             }
         },
         Err(e) => {
-            let keep =
-                !matches!(e, StoreError::Unavailable(_) | StoreError::Timeout(..) | StoreError::Other(_));
-            let clean = keep && (&mut conn).execute("ROLLBACK").await.is_ok();
-            (clean.then_some(conn), Err(e))
+            let keep = !matches!(
+                e,
+                StoreError::Unavailable(_)
+                    | StoreError::Timeout(..)
+                    | StoreError::ReadOnly(_)
+                    | StoreError::Other(_)
+            );
+            let clean = keep && (&mut link.conn).execute("ROLLBACK").await.is_ok();
+            (clean, e)
         }
+    };
+    let (clean, e) = outcome;
+    if let StoreError::ReadOnly(_) = &e {
+        inner.endpoints.leave(&link);
     }
-}
-
-impl Inner {
-    /// A fresh connection, set up.
-    pub(super) async fn connect(&self) -> Result<AnyConnection> {
-        let connecting = async {
-            let mut conn = AnyConnection::connect_with(&self.options).await?;
-            for statement in self.dialect.session_setup() {
-                (&mut conn).execute(AssertSqlSafe(statement)).await?;
-            }
-            Ok::<_, sqlx::Error>(conn)
-        };
-        match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
-            Ok(conn) => Ok(conn?),
-            Err(_) => Err(StoreError::Timeout(CONNECT_LIMIT, "connect")),
-        }
-    }
+    (clean.then_some(link), Err(e))
 }
 
 /// A session borrowed from the pool.
@@ -374,6 +374,10 @@ impl Drop for Pooled<'_> {
 }
 
 impl Session {
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// SQLite: writes what is in the write-ahead log into the database's file; elsewhere there is nothing to do.
     /// Kept connected, it does so even for a log that was deleted meanwhile.
     pub async fn checkpoint(&mut self) -> Result<()> {
@@ -396,7 +400,7 @@ impl Store {
     /// A connection shared by API calls and pages, waiting at most 3 s for one.
     pub(super) async fn pooled(&self) -> Result<Pooled<'_>> {
         let permit = self.inner.pool.take(Duration::from_secs(3)).await?;
-        let conn = permit.idle();
+        let conn = permit.current(&self.inner.endpoints);
         let was_idle = conn.is_some();
         Ok(Pooled { permit, session: Session { inner: Arc::clone(&self.inner), conn }, was_idle })
     }

@@ -17,13 +17,15 @@ use crate::util::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(20);
 
-struct Replica {
+/// The coordinator's loops of one replica.
+pub struct Replica {
     leads: Leads,
     tasks: Tasks,
     loops: Arc<Loops>,
 }
 
-fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
+/// Starts them on `store`.
+pub fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
     let (mut tasks, loops) = (Tasks::default(), Arc::new(Loops::default()));
     let coordinator = Coordinator {
         store: store.clone(),
@@ -44,7 +46,8 @@ impl Replica {
         self.leads.borrow().is_some()
     }
 
-    async fn stop(self) {
+    /// Ends them.
+    pub async fn stop(self) {
         let ended = self.tasks.finish(Duration::from_secs(10)).await;
         assert!(ended, "{:?}", self.loops.ages());
     }

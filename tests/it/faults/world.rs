@@ -296,6 +296,8 @@ fn spawn(folder: &std::path::Path, database_url: &str, env: &[(String, String)])
         ("NO_PROXY", "127.0.0.1,localhost"),
         ("no_proxy", "127.0.0.1,localhost"),
     ];
+    // An empty one leaves the word to the configuration.
+    all.retain(|(_, value)| !value.is_empty());
     all.extend(env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     Gotel::spawn(&["serve", "--listen", "127.0.0.1:0", "--config", config], &all)
 }

@@ -2,6 +2,7 @@
 
 mod checkins;
 mod embedded;
+mod endpoints;
 mod faults;
 mod lease;
 mod outbox;

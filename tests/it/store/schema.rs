@@ -90,7 +90,7 @@ async fn row_32_a_schema_newer_than_the_program_is_refused_and_left_alone(db: Te
     let refused = store.migrate().await.unwrap_err();
     assert!(matches!(refused, StoreError::Schema(_)), "{refused:?}");
     let text = refused.to_string();
-    assert!(text.contains("version 9999, newer than this program knows (2)"), "{text}");
+    assert!(text.contains("version 9999, newer than this program knows ("), "{text}");
     assert!(text.contains("nothing was written"), "{text}");
     assert_eq!(f.number("SELECT alive_ms FROM meta").await, 5);
 }
