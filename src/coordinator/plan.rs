@@ -10,10 +10,10 @@ use crate::reservation::outage::{OUTAGE_GRACE_MS, Outage};
 use crate::reservation::routing::{Routes, Target};
 use crate::reservation::{JobKey, Notice, Settings, decide, duration};
 use crate::store::{
-    Change, Closing, Life, Loaded, NewDelivery, Open, Opening, OutboxState, Outcome, Subject, SystemKind,
-    SystemReport,
+    Change, Closing, Digested, Life, Loaded, NewDelivery, Open, Opening, OutboxState, Outcome, Subject,
+    SystemKind, SystemReport,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A row that cannot be decided is looked at again after this long.
@@ -114,8 +114,8 @@ struct Planner<'a> {
     rules: Rules,
     loaded: &'a Loaded,
     subject: &'a Subject,
-    /// Open incidents left in each digest, as closings of this batch are counted off.
-    digests: BTreeMap<String, i64>,
+    /// What the digests still stand for, as closings of this batch are counted off.
+    digests: BTreeMap<String, Digested>,
     deliveries: Vec<NewDelivery>,
 }
 
@@ -177,7 +177,8 @@ impl Planner<'_> {
                 let escalated = change.progress.as_ref().map_or(open.incident.escalated, |p| p.3);
                 change.progress = Some((open.id.clone(), event_no, next_remind_ms, escalated));
                 let notice = self.notice_of(settings, open, Event::Remind, event_no);
-                let targets = self.context.routes.targets(settings);
+                let mut targets = self.context.routes.targets(settings);
+                targets.retain(|target| !self.stands_in_a_digest(open, target));
                 self.tell(targets, &notice, 0, None);
             }
             (Action::Escalate { event_no, step }, Some(open)) => {
@@ -251,6 +252,19 @@ impl Planner<'_> {
         change.opening = Some(opening);
     }
 
+    /// Whether one alert at a receiver that closes by key stands for this incident among others: it is open as
+    /// long as the incident, so a reminder beside it would only open, and page for, a second one. A digest
+    /// that never arrived stands for nothing.
+    fn stands_in_a_digest(&self, open: &Open, target: &Target) -> bool {
+        let told = |digest: &String| self.digests.get(digest).is_some_and(|d| !d.given_up);
+        self.context.routes.folds(&target.alerter)
+            && open.told.iter().any(|t| {
+                t.alerter == target.alerter
+                    && t.recipient == target.recipient
+                    && t.digest.as_ref().is_some_and(told)
+            })
+    }
+
     /// Closes an incident and tells everybody who was told of it.
     fn close(
         &mut self,
@@ -271,9 +285,22 @@ impl Planner<'_> {
             let target = Target { alerter: told.alerter.clone(), recipient: told.recipient.clone() };
             pairs.entry(target).or_default().push(told);
         }
-        let mut counted = Vec::new();
-        for (target, rows) in pairs {
+        // One alert stands for all of a digest: it ends with the last of its incidents.
+        let over = self.count_off(open);
+        for (target, mut rows) in pairs {
             let folds = self.context.routes.folds(&target.alerter);
+            if folds {
+                let mut ended: Vec<&String> = rows.iter().filter_map(|r| r.digest.as_ref()).collect();
+                ended.sort_unstable();
+                ended.dedup();
+                for digest in ended.into_iter().filter(|digest| over.contains(*digest)) {
+                    let mut last = notice.clone();
+                    last.dedup_key.clone_from(digest);
+                    self.tell(vec![target.clone()], &last, 0, None);
+                }
+                // What went alone opened an alert under the incident's own key, which ends by itself.
+                rows.retain(|r| r.digest.is_none());
+            }
             let heard = rows.iter().any(|r| {
                 matches!(r.state, OutboxState::Done | OutboxState::Inflight | OutboxState::Digested)
             });
@@ -291,20 +318,6 @@ impl Planner<'_> {
                     change.supersede.push(row.id);
                 }
             }
-            if let Some(digest) = rows.iter().find_map(|r| r.digest.clone()).filter(|_| folds) {
-                // One alert stands for all of the digest: it ends with the last of them.
-                let left = self.digests.entry(digest.clone()).or_default();
-                if !counted.contains(&digest) {
-                    *left -= 1;
-                    counted.push(digest.clone());
-                }
-                if *left <= 0 {
-                    let mut last = notice.clone();
-                    last.dedup_key = digest;
-                    self.tell(vec![target], &last, 0, None);
-                }
-                continue;
-            }
             match (heard, tried, fresh) {
                 (true, _, _) => self.tell(vec![target], &notice, 0, None),
                 (false, _, _) if event == Event::Cancel => {}
@@ -318,6 +331,17 @@ impl Planner<'_> {
                 (false, false, false) => {}
             }
         }
+    }
+
+    /// Counts a closing incident off each digest that told of it, and returns those that have none left open.
+    fn count_off(&mut self, open: &Open) -> BTreeSet<String> {
+        let told: BTreeSet<String> = open.told.iter().filter_map(|t| t.digest.clone()).collect();
+        let ends = |digest: &String| {
+            let digest = self.digests.entry(digest.clone()).or_default();
+            digest.open -= 1;
+            digest.open <= 0
+        };
+        told.into_iter().filter(ends).collect()
     }
 
     fn closing_notice(

@@ -94,8 +94,17 @@ pub struct Loaded {
     pub outages: Vec<Outage>,
     /// The rows that are due.
     pub subjects: Vec<Subject>,
-    /// For each digest that told one of the subjects' incidents: how many of its incidents are open.
-    pub digests: BTreeMap<String, i64>,
+    /// The digests that told of the subjects' incidents.
+    pub digests: BTreeMap<String, Digested>,
+}
+
+/// What a digest stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digested {
+    /// How many of its incidents are open.
+    pub open: i64,
+    /// Whether it never arrived, and never will.
+    pub given_up: bool,
 }
 
 /// What to write for one subject.
@@ -329,15 +338,29 @@ async fn load_incidents(
     tx: &mut Tx,
     ids: &[i64],
     subjects: &mut BTreeMap<i64, Subject>,
-) -> Result<BTreeMap<String, i64>> {
-    let mut open: BTreeMap<String, i64> = BTreeMap::new();
+) -> Result<BTreeMap<String, Digested>> {
+    let mut incidents: Vec<String> = Vec::new();
     for range in chunks(ids.len()) {
-        let mut query = sql(format!(
-            "SELECT id, reservation_id, gen, dedup_key, {OPEN_INCIDENT} FROM incident WHERE open_key IN ({})",
-            marks(range.len())
-        ));
+        let mut query = sql(format!("SELECT id FROM incident WHERE open_key IN ({})", marks(range.len())));
         for id in &ids[range] {
             query = query.bind(open_key(*id));
+        }
+        for row in tx.all(query).await? {
+            incidents.push(row.try_get(0)?);
+        }
+    }
+    // Locked, and in this order, as `outbox::fold` does: what is folded meanwhile is seen, or not folded.
+    incidents.sort_unstable();
+    let mut open: BTreeMap<String, i64> = BTreeMap::new();
+    for range in chunks(incidents.len()) {
+        let for_update = tx.inner().dialect.for_update();
+        let mut query = sql(format!(
+            "SELECT id, reservation_id, gen, dedup_key, {OPEN_INCIDENT} FROM incident WHERE id IN ({}) \
+             ORDER BY id{for_update}",
+            marks(range.len())
+        ));
+        for id in &incidents[range] {
+            query = query.bind(id.clone());
         }
         for row in tx.all(query).await? {
             let (id, of): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -357,7 +380,6 @@ async fn load_incidents(
             }
         }
     }
-    let incidents: Vec<&String> = open.keys().collect();
     let mut digests = BTreeMap::new();
     for range in chunks(incidents.len()) {
         let mut query = sql(format!(
@@ -366,7 +388,7 @@ async fn load_incidents(
             marks(range.len())
         ));
         for id in &incidents[range] {
-            query = query.bind((*id).clone());
+            query = query.bind(id.clone());
         }
         for row in tx.all(query).await? {
             let (event, state): (String, String) = (row.try_get(4)?, row.try_get(5)?);
@@ -383,7 +405,7 @@ async fn load_incidents(
                 digest: row.try_get(7)?,
             };
             if let Some(digest) = &told.digest {
-                digests.insert(digest.clone(), 0);
+                digests.insert(digest.clone(), Digested::default());
             }
             let subject = open.get(&row.try_get::<String, _>(0)?).and_then(|id| subjects.get_mut(id));
             if let Some(open) = subject.and_then(|s| s.open.as_mut()) {
@@ -391,12 +413,37 @@ async fn load_incidents(
             }
         }
     }
-    for (digest, count) in &mut digests {
-        let members = "SELECT COUNT(DISTINCT i.id) FROM delivery d JOIN incident i ON i.id = d.incident_id \
-             WHERE d.digest = ? AND i.closed_ms IS NULL";
-        *count = tx.one(sql(members).bind(digest.clone())).await?.try_get(0)?;
-    }
+    load_digests(tx, &mut digests).await?;
     Ok(digests)
+}
+
+async fn load_digests(tx: &mut Tx, digests: &mut BTreeMap<String, Digested>) -> Result<()> {
+    let ids: Vec<String> = digests.keys().cloned().collect();
+    for range in chunks(ids.len()) {
+        let marks = marks(range.len());
+        let mut members = sql(format!(
+            "SELECT d.digest, COUNT(DISTINCT i.id) FROM delivery d JOIN incident i ON i.id = d.incident_id \
+             WHERE d.digest IN ({marks}) AND i.closed_ms IS NULL GROUP BY d.digest"
+        ));
+        let mut lost = sql(format!(
+            "SELECT incident_id FROM delivery WHERE incident_id IN ({marks}) AND state IN ('dead', 'superseded')"
+        ));
+        for id in &ids[range] {
+            members = members.bind(id.clone());
+            lost = lost.bind(id.clone());
+        }
+        for row in tx.all(members).await? {
+            if let Some(digest) = digests.get_mut(&row.try_get::<String, _>(0)?) {
+                digest.open = row.try_get(1)?;
+            }
+        }
+        for row in tx.all(lost).await? {
+            if let Some(digest) = digests.get_mut(&row.try_get::<String, _>(0)?) {
+                digest.given_up = true;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The output of a failure that has not been told yet.

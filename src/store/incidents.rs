@@ -216,8 +216,8 @@ async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: O
     let (id, event_no): (String, i64) = (row.try_get(0)?, row.try_get::<i64, _>(1)? + 1);
     let close = "UPDATE incident SET open_key = NULL, closed_ms = ?, ending = ?, event_no = ? WHERE id = ?";
     tx.run(sql(close).bind(now).bind(Ending::Recovered.as_str()).bind(event_no).bind(id.clone())).await?;
-    let told =
-        "SELECT alerter, recipient, payload, state FROM delivery WHERE incident_id = ? AND event = 'trigger'";
+    let told = "SELECT alerter, recipient, payload, state, digest FROM delivery \
+         WHERE incident_id = ? AND event = 'trigger'";
     let mut rows = Vec::new();
     for row in tx.all(sql(told).bind(id.clone())).await? {
         let (payload, state): (String, String) = (row.try_get(2)?, row.try_get(3)?);
@@ -227,6 +227,13 @@ async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: O
             continue;
         }
         let Ok(mut notice) = serde_json::from_str::<Notice>(&payload) else { continue };
+        // The last incident of a digest ends the alert that stands for it; a receiver that knows no keys is told
+        // all the same.
+        if let Some(digest) = row.try_get::<Option<String>, _>(4)?
+            && !is_any_open(tx, &digest).await?
+        {
+            notice.dedup_key = digest;
+        }
         notice.event = Event::Resolve;
         notice.event_no = event_no;
         notice.at_ms = now;
@@ -244,4 +251,15 @@ async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: O
     }
     outbox::insert(tx, now, &rows).await?;
     Ok(true)
+}
+
+/// Whether an incident of this digest is open. They are locked: of two that close at once, one sees that it is
+/// the last.
+async fn is_any_open(tx: &mut Tx, digest: &str) -> Result<bool> {
+    let text = format!(
+        "SELECT i.id FROM delivery d JOIN incident i ON i.id = d.incident_id WHERE d.digest = ? \
+         AND i.closed_ms IS NULL{}",
+        tx.inner().dialect.for_update()
+    );
+    Ok(!tx.all(sql(text).bind(digest.to_owned())).await?.is_empty())
 }

@@ -27,7 +27,7 @@ mod views;
 
 pub use checkins::{Accepted, CheckIn, Refused};
 pub use error::{Result, StoreError};
-pub use evaluate::{Batch, Change, Closing, Loaded, Open, Opening, Outcome, Subject, Told};
+pub use evaluate::{Batch, Change, Closing, Digested, Loaded, Open, Opening, Outcome, Subject, Told};
 pub use incidents::{Life, SystemKind, SystemReport};
 pub use lease::Leading;
 pub use listing::Tally;

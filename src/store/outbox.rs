@@ -18,6 +18,7 @@ use crate::reservation::storm::{self, Plan};
 use crate::reservation::{Event, Notice};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a claim is good for: longer than the longest send (30 s), shorter than patience.
@@ -202,8 +203,9 @@ fn payload(notice: &Notice) -> Result<String> {
 
 /// What may be folded: all but digests.
 const ALL: &str = "event <> 'digest'";
-/// What may be folded where ends stay single.
-const BUT_ENDS: &str = "event IN ('trigger', 'remind', 'escalate')";
+/// What may be folded where alerts are closed by their keys: what opens one. An end in a digest would close
+/// nothing, and a reminder in a digest would open, and page for, an alert beside those that are open already.
+const OPENING: &str = "event IN ('trigger', 'escalate')";
 
 impl Session {
     /// Whether `alerter` has anything to send, or to take back from a claim that ran out: a read, so that an
@@ -250,7 +252,7 @@ impl Session {
                 return Ok((0, Vec::new()));
             }
             // Folding sees at least what `due` saw; what it takes is no longer pending.
-            let which = if ends_stay { BUT_ENDS } else { ALL };
+            let which = if ends_stay { OPENING } else { ALL };
             let folded = fold_all(tx, alerter, srv, now, which).await?;
             Ok((folded, take(tx, &ids, &token, now).await?))
         })
@@ -289,10 +291,10 @@ impl Session {
         self.fold_where(alerter, srv, ALL).await
     }
 
-    /// The same for an alerter whose receiver closes alerts by their keys (PagerDuty): the ends stay single,
-    /// as an end inside a digest would close nothing.
+    /// The same for an alerter whose receiver closes alerts by their keys (PagerDuty): only what opens an
+    /// alert is folded, and only for incidents whose end will be told of the digest.
     pub async fn fold_storms_but_ends(&mut self, alerter: &str, srv: &str) -> Result<usize> {
-        self.fold_where(alerter, srv, BUT_ENDS).await
+        self.fold_where(alerter, srv, OPENING).await
     }
 
     async fn fold_where(&mut self, alerter: &str, srv: &str, which: &'static str) -> Result<usize> {
@@ -496,8 +498,8 @@ async fn fold(
     // Not those that must wait for an earlier event which is being sent, or is to be sent later: the digest
     // would overtake it.
     let text = format!(
-        "SELECT d.id, d.payload FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.recipient = ? \
-         AND d.next_ms <= ? AND d.{which} \
+        "SELECT d.id, d.payload, d.incident_id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? \
+         AND d.recipient = ? AND d.next_ms <= ? AND d.{which} \
          AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id AND e.alerter = d.alerter \
          AND e.recipient = d.recipient AND e.event_no < d.event_no \
          AND (e.state = 'inflight' OR (e.state = 'pending' AND e.next_ms > ?))) {DIGEST_FIRST} ORDER BY d.id LIMIT 2000"
@@ -506,7 +508,12 @@ async fn fold(
         tx.all(sql(text).bind(alerter.to_owned()).bind(recipient.to_owned()).bind(now).bind(now)).await?;
     let mut ids = Vec::with_capacity(rows.len());
     let mut notices = Vec::with_capacity(rows.len());
+    let incidents = rows.iter().map(|row| Ok(row.try_get(2)?)).collect::<Result<BTreeSet<String>>>()?;
+    let kept = if which == OPENING { lock_unended(tx, incidents).await? } else { incidents };
     for row in &rows {
+        if !kept.contains(&row.try_get::<String, _>(2)?) {
+            continue;
+        }
         if let Ok(notice) = serde_json::from_str::<Notice>(&row.try_get::<String, _>(1)?) {
             ids.push(row.try_get::<i64, _>(0)?);
             notices.push(notice);
@@ -542,6 +549,31 @@ async fn fold(
     };
     insert(tx, now, &[row]).await?;
     Ok(ids.len())
+}
+
+/// Those of `incidents` whose end is still to come, or that have none (told once, as event 0), locked: the end of
+/// the others was queued under their own keys, and would not end a digest. An incident that closes meanwhile
+/// does so after this transaction, and sees what it folded.
+async fn lock_unended(tx: &mut Tx, incidents: BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let incidents: Vec<String> = incidents.into_iter().collect();
+    let mut kept = BTreeSet::new();
+    for range in chunks(incidents.len()) {
+        let for_update = tx.inner().dialect.for_update();
+        let mut query = sql(format!(
+            "SELECT id, closed_ms, event_no FROM incident WHERE id IN ({}) ORDER BY id{for_update}",
+            marks(range.len())
+        ));
+        for id in &incidents[range] {
+            query = query.bind(id.clone());
+        }
+        for row in tx.all(query).await? {
+            let (closed_ms, event_no): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
+            if closed_ms.is_none() || event_no == 0 {
+                kept.insert(row.try_get(0)?);
+            }
+        }
+    }
+    Ok(kept)
 }
 
 /// Cuts an error text to its column.

@@ -1,13 +1,23 @@
 //! The outbox: claimed by one, told in order, told again when nobody said how it ended.
 
+use std::collections::BTreeSet;
+
+use gotel::reservation::routing::Target;
+use gotel::reservation::settings::DraftEscalation;
 use gotel::reservation::{Draft, JobKey, Notice, SignalKind};
-use gotel::store::{Claimed, Finish, NewDelivery};
+use gotel::store::{Claimed, Finish, Life, NewDelivery, SystemKind, SystemReport};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every};
 
 fn over(alerter: &str) -> Draft {
     Draft { alerters: Some(vec![alerter.into()]), ..every("1h") }
+}
+
+/// The same, and again an hour later.
+fn escalated(alerter: &str) -> Draft {
+    let step = DraftEscalation { after: "1h".into(), alerters: vec![alerter.into()] };
+    Draft { escalation: Some(vec![step]), ..over(alerter) }
 }
 
 /// `count` failed jobs `a0`, `a1` … that are to be told over `alerter`.
@@ -191,6 +201,149 @@ async fn one_alert_stands_for_a_storm_and_ends_with_the_last_of_it(db: TestDb) {
         (last[0].notice.event.as_str(), &last[0].notice.dedup_key),
         ("resolve", &digest.notice.dedup_key)
     );
+}
+
+/// Everything the dispatcher of `pager` would send now: event and key, folded as it folds.
+async fn page(f: &mut Fixture) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    loop {
+        let (folded, claimed) = f.session.fold_and_claim("pager", 100, "srv", true).await.unwrap();
+        if folded == 0 && claimed.is_empty() {
+            return told;
+        }
+        for row in claimed {
+            assert!(f.session.finish(&row, &Finish::Done).await.unwrap());
+            told.push((row.notice.event.as_str().to_owned(), row.notice.dedup_key));
+        }
+    }
+}
+
+/// What is open at a receiver that opens and closes by key, after all of `told`; and how often it paged.
+fn at_the_pager(told: &[(String, String)]) -> (BTreeSet<&str>, usize) {
+    let (mut open, mut pages) = (BTreeSet::new(), 0);
+    for (event, key) in told {
+        match event.as_str() {
+            "resolve" | "cancel" | "recovered" => {
+                open.remove(key.as_str());
+            }
+            _ => pages += usize::from(open.insert(key.as_str())),
+        }
+    }
+    (open, pages)
+}
+
+on_every_database!(a_storm_that_lasts_pages_once_and_every_alert_of_it_ends);
+async fn a_storm_that_lasts_pages_once_and_every_alert_of_it_ends(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "pager", 12).await;
+    let mut told = page(&mut f).await;
+    for _ in 0..2 {
+        f.pass(7 * HOUR).await;
+        f.evaluate().await;
+        told.extend(page(&mut f).await);
+    }
+    assert_eq!(at_the_pager(&told).1, 1, "{told:?}");
+    recovered(&mut f, &jobs).await;
+    told.extend(page(&mut f).await);
+    let (open, pages) = at_the_pager(&told);
+    assert!(open.is_empty() && pages == 1, "{told:?}");
+}
+
+on_every_database!(a_storm_whose_digest_was_refused_is_reminded_of_and_ends);
+async fn a_storm_whose_digest_was_refused_is_reminded_of_and_ends(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "pager", 12).await;
+    assert_eq!(f.session.fold_storms_but_ends("pager", "srv").await.unwrap(), 12);
+    let digest = f.session.claim("pager", 10).await.unwrap().remove(0);
+    let dead = Finish::Dead { error: "413 too large".into() };
+    assert!(f.session.finish(&digest, &dead).await.unwrap());
+    f.pass(7 * HOUR).await;
+    f.evaluate().await;
+    let mut told = page(&mut f).await;
+    assert_eq!(at_the_pager(&told).1, 12, "{told:?}");
+    recovered(&mut f, &jobs).await;
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
+on_every_database!(what_was_told_alone_and_then_in_a_digest_ends_under_both_keys);
+async fn what_was_told_alone_and_then_in_a_digest_ends_under_both_keys(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let (mut jobs, mut told) = (Vec::new(), Vec::new());
+    for n in 0..12 {
+        let job = f.reserve(&format!("a{n}"), escalated("pager")).await;
+        f.check_in(&job, SignalKind::Fail).await;
+        f.evaluate().await;
+        told.extend(page(&mut f).await);
+        f.pass(MINUTE).await;
+        jobs.push(job);
+    }
+    assert_eq!(at_the_pager(&told).1, 12, "each went alone: {told:?}");
+    f.pass(HOUR).await;
+    f.evaluate().await;
+    told.extend(page(&mut f).await);
+    assert_eq!(at_the_pager(&told).1, 13, "one digest escalates them: {told:?}");
+    recovered(&mut f, &jobs).await;
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
+on_every_database!(what_was_told_in_a_digest_and_then_alone_ends_under_both_keys);
+async fn what_was_told_in_a_digest_and_then_alone_ends_under_both_keys(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let mut jobs = failed(&mut f, "pager", 12).await;
+    let one = f.reserve("a12", escalated("pager")).await;
+    f.check_in(&one, SignalKind::Fail).await;
+    f.evaluate().await;
+    jobs.push(one);
+    let mut told = page(&mut f).await;
+    f.pass(2 * HOUR).await;
+    f.evaluate().await;
+    told.extend(page(&mut f).await);
+    assert_eq!(at_the_pager(&told).1, 2, "the escalation went alone: {told:?}");
+    recovered(&mut f, &jobs[12..]).await;
+    told.extend(page(&mut f).await);
+    assert_eq!(at_the_pager(&told).0.len(), 1, "only the digest of the others is open: {told:?}");
+    recovered(&mut f, &jobs[..12]).await;
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
+on_every_database!(what_was_over_before_it_was_folded_goes_alone_and_ends);
+async fn what_was_over_before_it_was_folded_goes_alone_and_ends(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "pager", 12).await;
+    recovered(&mut f, &jobs).await;
+    let told = page(&mut f).await;
+    assert_eq!((told.len(), at_the_pager(&told).0.len()), (24, 0), "{told:?}");
+}
+
+on_every_database!(the_last_trouble_of_gotels_own_ends_the_digest_that_told_it);
+async fn the_last_trouble_of_gotels_own_ends_the_digest_that_told_it(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let report = |subject: &str| SystemReport {
+        kind: SystemKind::DeliveryFailing,
+        subject: subject.into(),
+        text: "it does not arrive".into(),
+        since_ms: 1000,
+        targets: vec![Target { alerter: "pager".into(), recipient: String::new() }],
+        srv: "replica-1".into(),
+        life: Life::UntilWithdrawn,
+    };
+    for n in 0..12 {
+        f.store.report_system(&report(&n.to_string())).await.unwrap();
+    }
+    let jobs = failed(&mut f, "pager", 1).await;
+    let mut told = page(&mut f).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    recovered(&mut f, &jobs).await;
+    for n in 0..12 {
+        told.extend(page(&mut f).await);
+        assert_eq!(at_the_pager(&told).0.len(), 1, "{told:?}");
+        f.store.withdraw_system(SystemKind::DeliveryFailing, &n.to_string(), "replica-1").await.unwrap();
+    }
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
 }
 
 on_every_database!(an_alerter_nobody_has_falls_to_others_after_a_minute);
