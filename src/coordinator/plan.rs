@@ -165,6 +165,10 @@ impl Planner<'_> {
         for action in decision.actions {
             self.act(&mut change, settings, open, action);
         }
+        // Of very many open runs only the oldest were looked at: once these are let go, the next ones are.
+        if subject.more_runs && !change.abandon.is_empty() {
+            change.due_ms = now_ms;
+        }
         Ok(change)
     }
 
@@ -478,6 +482,7 @@ mod tests {
             evidence: Evidence { last_ok_ms: Some(id), ..Evidence::default() },
             checked_out: false,
             runs: Vec::new(),
+            more_runs: false,
             open: None,
             output: None,
         }

@@ -8,13 +8,14 @@
 //! check-in could last be accepted is read *in this transaction*; if it is old, [`StoreError::Gap`]
 //! comes back and the outage must be recorded first.
 
-use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident, open_run};
+use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident};
 use super::dialect::{chunks, chunks_of, marks, number, text};
 use super::error::{Result, StoreError};
 use super::incidents::{self, SystemReport};
 use super::lease::{Leading, fence};
 use super::outages;
 use super::outbox::{self, NewDelivery, OutboxState, clip};
+use super::runs;
 use super::session::{Rule, Session, Tx, sql, transact};
 use crate::reservation::evidence::OpenRun;
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
@@ -43,8 +44,10 @@ pub struct Subject {
     pub evidence: Evidence,
     /// Whether it has been checked out.
     pub checked_out: bool,
-    /// Runs that have not ended, oldest first.
+    /// Runs that have not ended, oldest first; none where their length does not matter.
     pub runs: Vec<OpenRun>,
+    /// Whether there are more of them than were read.
+    pub more_runs: bool,
     /// The open incident.
     pub open: Option<Open>,
     /// End of the output of the last failure, where one may have to be told.
@@ -270,7 +273,8 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
     for range in chunks(keys.len()) {
         let (by_key, for_update) = (tx.inner().dialect.by_key(), tx.inner().dialect.for_update());
         let mut query = sql(format!(
-            "SELECT id, app, component, gen, settings, state, checked_out_ms, uses_runs, {EVIDENCE} \
+            "SELECT id, app, component, gen, settings, state, checked_out_ms, uses_runs, \
+             max_runtime_ms, {EVIDENCE} \
              FROM reservation{by_key} WHERE rkey IN ({}) ORDER BY rkey{for_update}",
             marks(range.len()),
         ));
@@ -280,12 +284,12 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
         for row in tx.all(query).await? {
             let id: i64 = row.try_get(0)?;
             let stored: String = row.try_get(4)?;
-            if row.try_get::<i64, _>(7)? != 0 {
+            if row.try_get::<i64, _>(7)? != 0 && row.try_get::<Option<i64>, _>(8)?.is_some() {
                 running.push(id);
             }
             // The state follows from the rest: a word that cannot be read is written anew.
             let state = State::parse(&row.try_get::<String, _>(5)?).unwrap_or(State::Waiting);
-            let evidence = evidence(&row, 8);
+            let evidence = evidence(&row, 9);
             subjects.insert(
                 id,
                 Subject {
@@ -301,6 +305,7 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
                     evidence: evidence.unwrap_or_default(),
                     checked_out: row.try_get::<Option<i64>, _>(6)?.is_some(),
                     runs: Vec::new(),
+                    more_runs: false,
                     open: None,
                     output: None,
                 },
@@ -316,19 +321,10 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
 }
 
 async fn load_runs(tx: &mut Tx, ids: &[i64], subjects: &mut BTreeMap<i64, Subject>) -> Result<()> {
-    for range in chunks(ids.len()) {
-        let mut query = sql(format!(
-            "SELECT reservation_id, rid, started_ms FROM run WHERE ended_ms IS NULL AND reservation_id IN ({}) \
-             ORDER BY started_ms",
-            marks(range.len())
-        ));
-        for id in &ids[range] {
-            query = query.bind(*id);
-        }
-        for row in tx.all(query).await? {
-            if let Some(subject) = subjects.get_mut(&row.try_get::<i64, _>(0)?) {
-                subject.runs.push(open_run(&row, 1)?);
-            }
+    for (id, open) in runs::open(tx, ids).await? {
+        if let Some(subject) = subjects.get_mut(&id) {
+            subject.more_runs = open.len() >= runs::OPEN_MAX;
+            subject.runs = open;
         }
     }
     Ok(())
@@ -481,11 +477,7 @@ async fn apply(tx: &mut Tx, now: i64, leading: &Leading, loaded: &Loaded, outcom
         tx.run(query).await?;
     }
     for change in changes {
-        for rid in &change.abandon {
-            let text =
-                "UPDATE run SET ended_ms = ?, outcome = 'abandoned' WHERE reservation_id = ? AND rid = ?";
-            tx.run(sql(text).bind(now).bind(change.id).bind(rid.clone())).await?;
-        }
+        runs::abandon(tx, now, change.id, &change.abandon).await?;
         if let Some((id, event_no, next_remind_ms, escalated)) = &change.progress {
             let text = "UPDATE incident SET event_no = ?, next_remind_ms = ?, escalated = ? WHERE id = ?";
             tx.run(

@@ -12,7 +12,7 @@ pub const BITE: usize = 1000;
 /// How long things are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Check-ins and ended runs.
+    /// Check-ins, ended runs, and open ones without a limit.
     pub history_ms: i64,
     /// Closed incidents and their deliveries.
     pub incidents_ms: i64,
@@ -42,11 +42,20 @@ struct Work {
     keep_ms: i64,
 }
 
-fn work(keep: Retention) -> [Work; 6] {
+fn work(keep: Retention) -> [Work; 7] {
     let of = |table, key, age, condition, keep_ms| Work { table, key, age, condition, keep_ms };
     [
         of("checkin", "id", "at_ms", "1 = 1", keep.history_ms),
         of("run", "id", "started_ms", "ended_ms IS NOT NULL", keep.history_ms),
+        // Nobody waits for the end of a run that may take as long as it likes.
+        of(
+            "run",
+            "id",
+            "started_ms",
+            "ended_ms IS NULL AND NOT EXISTS (SELECT 1 FROM reservation r WHERE r.id = run.reservation_id \
+             AND r.max_runtime_ms IS NOT NULL)",
+            keep.history_ms,
+        ),
         of(
             "run",
             "id",

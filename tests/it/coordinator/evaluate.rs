@@ -2,7 +2,7 @@
 
 use gotel::reservation::settings::DraftEscalation;
 use gotel::reservation::snooze::Snooze;
-use gotel::reservation::{Draft, SignalKind};
+use gotel::reservation::{Draft, Reason, SignalKind};
 use gotel::store::{CheckIn, StoreError};
 
 use crate::util::db::{TestDb, on_every_database};
@@ -293,4 +293,29 @@ async fn nothing_is_judged_before_a_gap_is_recorded(db: TestDb) {
     assert_eq!(f.outbox().await.len(), 0);
     f.pass(0).await;
     assert_eq!(f.evaluate_as(&leading).await.unwrap().opened, 1);
+}
+
+on_every_database!(of_very_many_open_runs_each_is_let_go_or_told_in_its_turn);
+async fn of_very_many_open_runs_each_is_let_go_or_told_in_its_turn(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", Draft { max_runtime: Some("30m".into()), ..every("1h") }).await;
+    let start = |rid: &str| CheckIn { rid: rid.into(), ..CheckIn::new(&job, SignalKind::Start) };
+    let open = "SELECT COUNT(*) FROM run WHERE ended_ms IS NULL";
+    for _ in 0..5 {
+        let starts: Vec<_> = (0..500).map(|_| (start(&uuid::Uuid::new_v4().to_string()), 0)).collect();
+        f.store.session().write_checkins(&starts).await.unwrap();
+    }
+    f.pass(40 * MINUTE).await;
+    f.write(start("young")).await.unwrap();
+    f.check_in(&job, SignalKind::Ok).await;
+    for left in [1501, 501, 1, 1] {
+        f.evaluate().await;
+        assert_eq!(f.number(open).await, left, "a later run went well");
+    }
+    assert!(f.outbox().await.is_empty());
+    f.pass(31 * MINUTE).await;
+    f.evaluate().await;
+    let told = f.session.claim("chat", 10).await.unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].notice.reason, told[0].notice.rid.as_deref()), (Reason::Overrun, Some("young")));
 }

@@ -1,6 +1,6 @@
 //! Forgetting what is old, and only that.
 
-use gotel::reservation::SignalKind;
+use gotel::reservation::{Draft, SignalKind};
 use gotel::store::{CheckIn, Retention, StoreError};
 
 use crate::util::db::{TestDb, on_every_database};
@@ -17,19 +17,25 @@ async fn history_is_forgotten_in_bites_of_a_thousand(db: TestDb) {
     for _ in 0..3 {
         f.store.session().write_checkins(&batch).await.unwrap();
     }
-    for (rid, kind) in [("old", SignalKind::Start), ("old", SignalKind::Ok), ("open", SignalKind::Start)] {
-        f.write(CheckIn { rid: rid.into(), ..CheckIn::new(&job, kind) }).await.unwrap();
+    let limited = f.reserve("b", Draft { max_runtime: Some("30m".into()), ..every("1h") }).await;
+    for (job, rid, kind) in [
+        (&job, "old", SignalKind::Start),
+        (&job, "old", SignalKind::Ok),
+        (&job, "endless", SignalKind::Start),
+        (&limited, "open", SignalKind::Start),
+    ] {
+        f.write(CheckIn { rid: rid.into(), ..CheckIn::new(job, kind) }).await.unwrap();
     }
     f.pass(31 * DAY).await;
     f.check_in(&job, SignalKind::Ok).await;
     let leading = f.lead().await;
     let first = f.session.purge(&leading, KEEP).await.unwrap();
-    assert_eq!((first.rows, first.more), (1001, true));
+    assert_eq!((first.rows, first.more), (1002, true));
     let second = f.session.purge(&leading, KEEP).await.unwrap();
-    assert_eq!((second.rows, second.more), (503, false));
+    assert_eq!((second.rows, second.more), (504, false));
     assert_eq!(f.session.purge(&leading, KEEP).await.unwrap().rows, 0);
     assert_eq!(f.number("SELECT COUNT(*) FROM checkin").await, 1);
-    assert_eq!(f.texts("SELECT rid FROM run").await, ["open"], "it may still end");
+    assert_eq!(f.texts("SELECT rid FROM run").await, ["open"], "somebody waits for its end");
     f.pass(400 * DAY).await;
     assert_eq!(f.session.purge(&leading, KEEP).await.unwrap().rows, 2);
     assert!(f.texts("SELECT rid FROM run").await.is_empty());
