@@ -11,13 +11,16 @@ use crate::reservation::routing::{Routes, Target};
 use crate::reservation::{JobKey, Notice, Settings, decide, duration};
 use crate::store::{
     Change, Closing, Digested, Life, Loaded, NewDelivery, Open, Opening, OutboxState, Outcome, Subject,
-    SystemKind, SystemReport,
+    SystemKind, SystemReport, Told,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A row that cannot be decided is looked at again after this long.
 pub const SET_ASIDE_MS: i64 = 3_600_000;
+
+/// One that could not be looked at in time is tried again after this long.
+pub const SLOW_ASIDE_MS: i64 = 300_000;
 
 /// Noticed this much after its deadline, a miss says so.
 const LATE_NOTICE_MS: i64 = 60_000;
@@ -71,7 +74,8 @@ fn plan_by(context: &Context, loaded: &Loaded, rules: Rules) -> Outcome {
                     "a reservation was set aside"
                 );
                 outcome.changes.push(unchanged(subject, loaded.now_ms + SET_ASIDE_MS));
-                let report = undecidable(context, &subject.app, &subject.component, loaded.now_ms, &why);
+                let (app, component) = (&subject.app, &subject.component);
+                let report = undecidable(context, app, component, loaded.now_ms, &why, SET_ASIDE_MS);
                 outcome.reports.push(report);
             }
         }
@@ -80,13 +84,21 @@ fn plan_by(context: &Context, loaded: &Loaded, rules: Rules) -> Outcome {
 }
 
 /// The system incident for a reservation that was set aside.
-pub fn undecidable(context: &Context, app: &str, component: &str, now_ms: i64, why: &str) -> SystemReport {
+pub fn undecidable(
+    context: &Context,
+    app: &str,
+    component: &str,
+    now_ms: i64,
+    why: &str,
+    again_ms: i64,
+) -> SystemReport {
     SystemReport {
         kind: SystemKind::Undecidable,
         subject: format!("{app}/{component}"),
         text: format!(
             "The reservation {app}/{component} cannot be evaluated: {why}. It is NOT being watched. Make the reservation \
-             again (POST /reservation); it is looked at again each hour."
+             again (POST /reservation); it is looked at again after {}.",
+            duration::human(again_ms)
         ),
         since_ms: now_ms,
         targets: context.routes.defaults(&[], None),
@@ -183,6 +195,9 @@ impl Planner<'_> {
                 let notice = self.notice_of(settings, open, Event::Remind, event_no);
                 let mut targets = self.context.routes.targets(settings);
                 targets.retain(|target| !self.stands_in_a_digest(open, target));
+                // One that still waits would say the same once more.
+                let waits = |t: &&Told| t.event == Event::Remind && t.state == OutboxState::Pending;
+                change.supersede.extend(open.told.iter().filter(waits).map(|t| t.id));
                 self.tell(targets, &notice, 0, None);
             }
             (Action::Escalate { event_no, step }, Some(open)) => {
@@ -284,7 +299,7 @@ impl Planner<'_> {
         change.progress = None;
         let settings = self.subject.settings.as_ref().ok();
         let mut notice = self.closing_notice(settings, open, event, event_no, at_ms);
-        let mut pairs: BTreeMap<Target, Vec<&crate::store::Told>> = BTreeMap::new();
+        let mut pairs: BTreeMap<Target, Vec<&Told>> = BTreeMap::new();
         for told in &open.told {
             let target = Target { alerter: told.alerter.clone(), recipient: told.recipient.clone() };
             pairs.entry(target).or_default().push(told);

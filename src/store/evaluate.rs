@@ -8,7 +8,7 @@
 //! check-in could last be accepted is read *in this transaction*; if it is old, [`StoreError::Gap`]
 //! comes back and the outage must be recorded first.
 
-use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident};
+use super::decode::{EVIDENCE, evidence};
 use super::dialect::{chunks, chunks_of, marks, number, text};
 use super::error::{Result, StoreError};
 use super::incidents::{self, SystemReport};
@@ -17,6 +17,7 @@ use super::outages;
 use super::outbox::{self, NewDelivery, OutboxState, clip};
 use super::runs;
 use super::session::{Rule, Session, Tx, sql, transact};
+use super::told;
 use crate::reservation::evidence::OpenRun;
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
 use crate::reservation::outage::{OUTAGE_AFTER_MS, Outage};
@@ -65,11 +66,11 @@ pub struct Open {
     pub dedup_key: String,
     /// What the rules need.
     pub incident: OpenIncident,
-    /// Its outbox rows.
+    /// Its outbox rows, however many reminders there were.
     pub told: Vec<Told>,
 }
 
-/// One outbox row of an open incident.
+/// One outbox row of an open incident; one that is finished stands for all that differ in nothing told here.
 #[derive(Debug, Clone)]
 pub struct Told {
     /// Row id.
@@ -84,7 +85,7 @@ pub struct Told {
     pub state: OutboxState,
     /// Tries so far.
     pub attempts: i64,
-    /// The digest that told it.
+    /// The digest that told it; None for a reminder, as no alert stands for reminders.
     pub digest: Option<String>,
 }
 
@@ -178,6 +179,21 @@ pub struct Outcome {
     pub reports: Vec<SystemReport>,
 }
 
+/// A row that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRow {
+    /// Its key.
+    pub rkey: String,
+    /// Its id.
+    pub id: i64,
+    /// Application.
+    pub app: String,
+    /// Component.
+    pub component: String,
+    /// The database's time.
+    pub now_ms: i64,
+}
+
 /// What a batch came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -206,11 +222,50 @@ impl Session {
         })
     }
 
+    /// The row that is due first.
+    pub async fn first_due(&mut self) -> Result<Option<DueRow>> {
+        transact!(&mut *self, Rule::reading("due").within(Duration::from_secs(3)), |tx| {
+            let now = tx.inner().now_expr();
+            let text = format!(
+                "SELECT rkey, id, app, component, {now} AS now_ms FROM reservation WHERE due_ms <= {now} \
+                 ORDER BY due_ms, id LIMIT 1"
+            );
+            let Some(row) = tx.maybe(sql(text)).await? else { return Ok(None) };
+            Ok(Some(DueRow {
+                rkey: row.try_get(0)?,
+                id: row.try_get(1)?,
+                app: row.try_get(2)?,
+                component: row.try_get(3)?,
+                now_ms: row.try_get(4)?,
+            }))
+        })
+    }
+
     /// Evaluates at most `limit` due rows.
     pub async fn evaluate(
         &mut self,
         leading: &Leading,
         limit: usize,
+        plan: impl Fn(&Loaded) -> Outcome,
+    ) -> Result<Batch> {
+        self.evaluate_some(leading, limit, None, plan).await
+    }
+
+    /// Evaluates one row, and no other.
+    pub async fn evaluate_row(
+        &mut self,
+        leading: &Leading,
+        row: &DueRow,
+        plan: impl Fn(&Loaded) -> Outcome,
+    ) -> Result<Batch> {
+        self.evaluate_some(leading, 1, Some(&row.rkey), plan).await
+    }
+
+    async fn evaluate_some(
+        &mut self,
+        leading: &Leading,
+        limit: usize,
+        only: Option<&str>,
         plan: impl Fn(&Loaded) -> Outcome,
     ) -> Result<Batch> {
         transact!(&mut *self, RULE, |tx| {
@@ -220,7 +275,10 @@ impl Session {
             if now - alive_ms > OUTAGE_AFTER_MS {
                 return Err(StoreError::Gap { alive_ms });
             }
-            let keys = due(tx, now, limit).await?;
+            let keys = match only {
+                Some(rkey) => vec![rkey.to_owned()],
+                None => due(tx, now, limit).await?,
+            };
             if keys.is_empty() {
                 return Ok(Batch::default());
             }
@@ -238,7 +296,7 @@ impl Session {
         })
     }
 
-    /// Sets a row aside until `now + for_ms`, under the fence: its data cannot be written as decided.
+    /// Sets a row aside until `now + for_ms`, under the fence: it cannot be read, or written as decided.
     pub async fn set_aside(
         &mut self,
         leading: &Leading,
@@ -314,7 +372,7 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
     }
     load_runs(tx, &running, &mut subjects).await?;
     let ids: Vec<i64> = subjects.keys().copied().collect();
-    let digests = load_incidents(tx, &ids, &mut subjects).await?;
+    let digests = told::load(tx, &ids, &mut subjects).await?;
     load_output(tx, &mut subjects).await?;
     let outages = outages::load(tx).await?;
     Ok(Loaded { now_ms, outages, subjects: subjects.into_values().collect(), digests })
@@ -325,118 +383,6 @@ async fn load_runs(tx: &mut Tx, ids: &[i64], subjects: &mut BTreeMap<i64, Subjec
         if let Some(subject) = subjects.get_mut(&id) {
             subject.more_runs = open.len() >= runs::OPEN_MAX;
             subject.runs = open;
-        }
-    }
-    Ok(())
-}
-
-async fn load_incidents(
-    tx: &mut Tx,
-    ids: &[i64],
-    subjects: &mut BTreeMap<i64, Subject>,
-) -> Result<BTreeMap<String, Digested>> {
-    let mut incidents: Vec<String> = Vec::new();
-    for range in chunks(ids.len()) {
-        let mut query = sql(format!("SELECT id FROM incident WHERE open_key IN ({})", marks(range.len())));
-        for id in &ids[range] {
-            query = query.bind(open_key(*id));
-        }
-        for row in tx.all(query).await? {
-            incidents.push(row.try_get(0)?);
-        }
-    }
-    // Locked, and in this order, as `outbox::fold` does: what is folded meanwhile is seen, or not folded.
-    incidents.sort_unstable();
-    let mut open: BTreeMap<String, i64> = BTreeMap::new();
-    for range in chunks(incidents.len()) {
-        let for_update = tx.inner().dialect.for_update();
-        let mut query = sql(format!(
-            "SELECT id, reservation_id, gen, dedup_key, {OPEN_INCIDENT} FROM incident WHERE id IN ({}) \
-             ORDER BY id{for_update}",
-            marks(range.len())
-        ));
-        for id in &incidents[range] {
-            query = query.bind(id.clone());
-        }
-        for row in tx.all(query).await? {
-            let (id, of): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let Some(subject) = subjects.get_mut(&of) else { continue };
-            match open_incident(&row, 4) {
-                Ok(incident) => {
-                    subject.open = Some(Open {
-                        id: id.clone(),
-                        generation: row.try_get(2)?,
-                        dedup_key: row.try_get(3)?,
-                        incident,
-                        told: Vec::new(),
-                    });
-                    open.insert(id, of);
-                }
-                Err(e) => subject.settings = Err(e.to_string()),
-            }
-        }
-    }
-    let mut digests = BTreeMap::new();
-    for range in chunks(incidents.len()) {
-        let mut query = sql(format!(
-            "SELECT incident_id, id, alerter, recipient, event, state, attempts, digest FROM delivery \
-             WHERE incident_id IN ({}) ORDER BY id",
-            marks(range.len())
-        ));
-        for id in &incidents[range] {
-            query = query.bind(id.clone());
-        }
-        for row in tx.all(query).await? {
-            let (event, state): (String, String) = (row.try_get(4)?, row.try_get(5)?);
-            let (Some(event), Some(state)) = (Event::parse(&event), OutboxState::parse(&state)) else {
-                continue;
-            };
-            let told = Told {
-                id: row.try_get(1)?,
-                alerter: row.try_get(2)?,
-                recipient: row.try_get(3)?,
-                event,
-                state,
-                attempts: row.try_get(6)?,
-                digest: row.try_get(7)?,
-            };
-            if let Some(digest) = &told.digest {
-                digests.insert(digest.clone(), Digested::default());
-            }
-            let subject = open.get(&row.try_get::<String, _>(0)?).and_then(|id| subjects.get_mut(id));
-            if let Some(open) = subject.and_then(|s| s.open.as_mut()) {
-                open.told.push(told);
-            }
-        }
-    }
-    load_digests(tx, &mut digests).await?;
-    Ok(digests)
-}
-
-async fn load_digests(tx: &mut Tx, digests: &mut BTreeMap<String, Digested>) -> Result<()> {
-    let ids: Vec<String> = digests.keys().cloned().collect();
-    for range in chunks(ids.len()) {
-        let marks = marks(range.len());
-        let mut members = sql(format!(
-            "SELECT d.digest, COUNT(DISTINCT i.id) FROM delivery d JOIN incident i ON i.id = d.incident_id \
-             WHERE d.digest IN ({marks}) AND i.closed_ms IS NULL GROUP BY d.digest"
-        ));
-        let mut lost = sql(format!(
-            "SELECT incident_id FROM delivery WHERE incident_id IN ({marks}) AND state IN ('dead', 'superseded')"
-        ));
-        for id in &ids[range] {
-            members = members.bind(id.clone());
-            lost = lost.bind(id.clone());
-        }
-        for row in tx.all(members).await? {
-            if let Some(digest) = digests.get_mut(&row.try_get::<String, _>(0)?) {
-                digest.open = row.try_get(1)?;
-            }
-        }
-        for row in tx.all(lost).await? {
-            if let Some(digest) = digests.get_mut(&row.try_get::<String, _>(0)?) {
-                digest.given_up = true;
-            }
         }
     }
     Ok(())
@@ -547,6 +493,6 @@ async fn open(tx: &mut Tx, now: i64, leading: &Leading, changes: &[Change]) -> R
     Ok(())
 }
 
-fn open_key(id: i64) -> String {
+pub(super) fn open_key(id: i64) -> String {
     format!("r/{id}")
 }

@@ -23,11 +23,12 @@ mod reservations;
 mod runs;
 mod schema;
 mod session;
+mod told;
 mod views;
 
 pub use checkins::{Accepted, CheckIn, Refused};
 pub use error::{Result, StoreError};
-pub use evaluate::{Batch, Change, Closing, Digested, Loaded, Open, Opening, Outcome, Subject, Told};
+pub use evaluate::{Batch, Change, Closing, Digested, DueRow, Loaded, Open, Opening, Outcome, Subject, Told};
 pub use incidents::{Life, SystemKind, SystemReport};
 pub use lease::Leading;
 pub use listing::Tally;

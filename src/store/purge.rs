@@ -5,6 +5,7 @@ use super::error::Result;
 use super::lease::{Leading, fence};
 use super::session::{Rule, Session, Tx, sql, transact};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 /// Rows deleted in one transaction: small enough that no check-in waits for it.
 pub const BITE: usize = 1000;
@@ -77,6 +78,10 @@ fn work(keep: Retention) -> [Work; 7] {
     ]
 }
 
+/// How long reminders of an incident that goes on are kept: an incident reminded of each minute for months must not
+/// grow for months.
+const REMINDERS_MS: i64 = 86_400_000;
+
 impl Session {
     /// Deletes one bite of each kind.
     pub async fn purge(&mut self, leading: &Leading, keep: Retention) -> Result<Purged> {
@@ -87,12 +92,39 @@ impl Session {
                 let before = tx.now_ms().await? - work.keep_ms;
                 bite(tx, &work, before).await
             })?;
-            purged.rows += rows;
-            purged.more |= rows >= BITE as u64;
+            purged.take(rows);
         }
+        purged.take(transact!(&mut *self, Rule::named("purge"), |tx| {
+            fence(tx, leading).await?;
+            let before = tx.now_ms().await? - REMINDERS_MS;
+            let found = tx.all(sql(REMINDERS).bind(before)).await?;
+            delete(
+                tx,
+                "delivery",
+                "id",
+                "state NOT IN ('pending', 'inflight') AND created_ms < ?",
+                &found,
+                before,
+            )
+            .await
+        })?);
         Ok(purged)
     }
 }
+
+impl Purged {
+    fn take(&mut self, rows: u64) {
+        self.rows += rows;
+        self.more |= rows >= BITE as u64;
+    }
+}
+
+/// Finished reminders of open incidents, but for the last one to each target. Dead letters stay, for a person to see.
+const REMINDERS: &str = "SELECT d.id FROM incident i JOIN delivery d ON d.incident_id = i.id \
+     WHERE i.open_key IS NOT NULL AND d.event = 'remind' AND d.state IN ('done', 'superseded', 'digested') \
+     AND d.created_ms < ? AND EXISTS (SELECT 1 FROM delivery l WHERE l.incident_id = d.incident_id \
+     AND l.alerter = d.alerter AND l.recipient = d.recipient AND l.event_no > d.event_no AND l.event = 'remind') \
+     LIMIT 1000";
 
 /// Finds the keys first, without locks, and deletes by them: one statement for both makes MariaDB walk, and
 /// lock, the whole table.
@@ -101,10 +133,22 @@ async fn bite(tx: &mut Tx, work: &Work, before_ms: i64) -> Result<u64> {
     let find =
         format!("SELECT {key} FROM {table} WHERE {age} < ? AND {condition} ORDER BY {age} LIMIT {BITE}");
     let found = tx.all(sql(find).bind(before_ms)).await?;
+    // The age again: a run id that was used anew meanwhile is young.
+    delete(tx, table, key, &format!("{age} < ?"), &found, before_ms).await
+}
+
+/// Deletes what was found, as far as `condition`, which binds the age, still holds.
+async fn delete(
+    tx: &mut Tx,
+    table: &str,
+    key: &str,
+    condition: &str,
+    found: &[AnyRow],
+    before_ms: i64,
+) -> Result<u64> {
     let mut rows = 0;
     for range in chunks(found.len()) {
-        // The age again: a run id that was used anew meanwhile is young.
-        let text = format!("DELETE FROM {table} WHERE {key} IN ({}) AND {age} < ?", marks(range.len()));
+        let text = format!("DELETE FROM {table} WHERE {key} IN ({}) AND {condition}", marks(range.len()));
         let mut query = sql(text);
         for row in &found[range] {
             query = match row.try_get::<i64, _>(0) {

@@ -319,3 +319,58 @@ async fn of_very_many_open_runs_each_is_let_go_or_told_in_its_turn(db: TestDb) {
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].notice.reason, told[0].notice.rid.as_deref()), (Reason::Overrun, Some("young")));
 }
+
+on_every_database!(an_incident_reminded_of_a_hundred_thousand_times_is_nobody_elses_trouble);
+async fn an_incident_reminded_of_a_hundred_thousand_times_is_nobody_elses_trouble(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let (long, other) = (f.reserve("long", every("1h")).await, f.reserve("other", every("1h")).await);
+    f.check_in(&long, SignalKind::Fail).await;
+    f.check_in(&other, SignalKind::Ok).await;
+    f.evaluate().await;
+    f.pass(HOUR - MINUTE).await;
+    f.deliver("chat").await;
+    f.sql(
+        "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
+         created_ms, next_ms, attempts) SELECT 'r', incident_id, 'remind', 1, 'chat', '', '{}', 'done', \
+         created_ms, 0, 1 FROM delivery",
+    )
+    .await;
+    for power in 0..17 {
+        f.sql(&format!(
+            "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
+             created_ms, next_ms, attempts) SELECT idem_key || '{}', incident_id, event, event_no + {}, alerter, \
+             recipient, payload, state, created_ms, 0, 1 FROM delivery WHERE event = 'remind'",
+            char::from(b'a' + power),
+            1 << power
+        ))
+        .await;
+    }
+    f.sql("UPDATE incident SET event_no = 131073").await;
+    f.sql("UPDATE reservation SET due_ms = 0").await;
+    f.pass(2 * MINUTE).await;
+    assert_eq!(f.evaluate().await.opened, 1);
+    assert_eq!(f.deliver("chat").await, ["trigger other"]);
+    f.check_in(&long, SignalKind::Ok).await;
+    f.evaluate().await;
+    assert_eq!(f.deliver("chat").await, ["resolve long"]);
+}
+
+on_every_database!(a_reminder_takes_the_place_of_one_that_still_waits);
+async fn a_reminder_takes_the_place_of_one_that_still_waits(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", Draft { realert: Some("1h".into()), ..every("1h") }).await;
+    f.check_in(&job, SignalKind::Fail).await;
+    for _ in 0..4 {
+        f.evaluate().await;
+        f.pass(61 * MINUTE).await;
+    }
+    assert_eq!(
+        f.outbox().await,
+        [
+            "trigger chat  pending",
+            "remind chat  superseded",
+            "remind chat  superseded",
+            "remind chat  pending"
+        ]
+    );
+}

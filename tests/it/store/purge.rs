@@ -65,6 +65,26 @@ async fn what_is_open_or_still_to_be_told_is_kept(db: TestDb) {
     assert_eq!(f.number("SELECT COUNT(*) FROM outage").await, 0);
 }
 
+on_every_database!(of_the_reminders_of_an_incident_that_goes_on_the_newest_are_kept);
+async fn of_the_reminders_of_an_incident_that_goes_on_the_newest_are_kept(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", Draft { realert: Some("10h".into()), ..every("1h") }).await;
+    f.check_in(&job, SignalKind::Fail).await;
+    for _ in 0..6 {
+        f.evaluate().await;
+        f.deliver("chat").await;
+        f.pass(11 * HOUR).await;
+    }
+    let leading = f.lead().await;
+    f.session.purge(&leading, KEEP).await.unwrap();
+    let day = ["trigger chat  done", "remind chat  done", "remind chat  done"];
+    assert_eq!(f.outbox().await, day);
+    f.pass(20 * DAY).await;
+    f.session.purge(&leading, KEEP).await.unwrap();
+    assert_eq!(f.outbox().await, day[..2]);
+    assert_eq!(f.number("SELECT MAX(event_no) FROM delivery").await, 5);
+}
+
 on_every_database!(a_deposed_coordinator_forgets_nothing);
 async fn a_deposed_coordinator_forgets_nothing(db: TestDb) {
     let mut f = Fixture::new(db).await;
