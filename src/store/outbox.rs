@@ -9,10 +9,12 @@
 //! can still record its success and spare a duplicate.
 //!
 //! Order: an event waits while an earlier event of the same incident, or the digest that tells it, is
-//! still to be sent to the same recipient.
+//! still to be sent to the same recipient. What is held back altogether: [`super::held`].
 
 use super::dialect::{by_bytes, chunks, marks};
 use super::error::{Result, StoreError};
+use super::held::{self, free};
+use super::payload::payload;
 use super::session::{Rule, Session, Tx, sql, transact};
 use crate::reservation::storm::{self, Plan};
 use crate::reservation::{Event, Notice};
@@ -94,7 +96,7 @@ pub struct Claimed {
     pub recipient: String,
     /// This try included.
     pub attempts: i64,
-    /// Since the row was made.
+    /// Since the row was made, or since the end of a snooze that held it.
     pub age_ms: i64,
     /// What to tell.
     pub notice: Notice,
@@ -172,35 +174,6 @@ pub(super) async fn insert(tx: &mut Tx, now_ms: i64, rows: &[NewDelivery]) -> Re
     Ok(())
 }
 
-/// The longest payload: a TEXT column holds 65,535 bytes.
-const PAYLOAD_MAX: usize = 60_000;
-
-/// A notice as stored. One that is too long loses its output first, then what is furthest from its point: a
-/// shorter notice is told, a refused one is not.
-fn payload(notice: &Notice) -> Result<String> {
-    let write = |notice: &Notice| serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()));
-    let mut text = write(notice)?;
-    if text.len() <= PAYLOAD_MAX {
-        return Ok(text);
-    }
-    let mut shorter = notice.clone();
-    let cuts: [fn(&mut Notice); 5] = [
-        |n| n.output = None,
-        |n| n.labels.clear(),
-        |n| n.digest.iter_mut().for_each(|d| d.lines.truncate(10)),
-        |n| n.remarks.truncate(5),
-        |n| n.message = n.message.chars().take(2000).collect(),
-    ];
-    for cut in cuts {
-        cut(&mut shorter);
-        text = write(&shorter)?;
-        if text.len() <= PAYLOAD_MAX {
-            break;
-        }
-    }
-    Ok(text)
-}
-
 /// What may be folded: all but digests.
 const ALL: &str = "event <> 'digest'";
 /// What may be folded where alerts are closed by their keys: what opens one. An end in a digest would close
@@ -214,8 +187,9 @@ impl Session {
         transact!(&mut *self, Rule::reading("outbox_look"), |tx| {
             let now = tx.inner().now_expr();
             let text = format!(
-                "SELECT id FROM delivery WHERE alerter = ? AND ((state = 'pending' AND next_ms <= {now}) \
-                 OR (state = 'inflight' AND claim_until_ms <= {now})) LIMIT 1"
+                "SELECT d.id FROM delivery d WHERE d.alerter = ? AND ((d.state = 'pending' AND d.next_ms <= {now} \
+                 AND {}) OR (d.state = 'inflight' AND d.claim_until_ms <= {now})) LIMIT 1",
+                free(&now, 0)
             );
             Ok(tx.maybe(sql(text).bind(alerter.to_owned())).await?.is_some())
         })
@@ -315,13 +289,15 @@ impl Session {
             let now = tx.now_ms().await?;
             // A claim that ran out counts, too: whoever made it no longer has the alerter, or no longer runs.
             let mut query = sql(format!(
-                "SELECT id, alerter, payload FROM delivery WHERE alerter NOT IN ({}) \
-                 AND ((state = 'pending' AND next_ms < ?) OR (state = 'inflight' AND claim_until_ms < ?)) \
-                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = delivery.incident_id \
-                 AND e.alerter = delivery.alerter AND e.recipient = delivery.recipient \
-                 AND e.event_no < delivery.event_no AND e.state IN ('pending', 'inflight')) \
-                 ORDER BY id LIMIT 200",
-                marks(known.len().max(1))
+                "SELECT d.id, d.alerter, d.payload FROM delivery d WHERE d.alerter NOT IN ({}) \
+                 AND ((d.state = 'pending' AND d.next_ms < ?) OR (d.state = 'inflight' AND d.claim_until_ms < ?)) \
+                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
+                 AND e.alerter = d.alerter AND e.recipient = d.recipient \
+                 AND e.event_no < d.event_no AND e.state IN ('pending', 'inflight')) \
+                 AND {} ORDER BY d.id LIMIT 200",
+                marks(known.len().max(1)),
+                // Nobody could claim what was held.
+                free(&tx.inner().now_expr(), ORPHAN_AFTER_MS)
             ));
             if known.is_empty() {
                 query = query.bind("");
@@ -389,13 +365,14 @@ const DIGEST_FIRST: &str = "AND NOT EXISTS (SELECT 1 FROM delivery m JOIN delive
      AND m.state = 'digested' AND g.state IN ('pending', 'inflight'))";
 
 async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize) -> Result<Vec<i64>> {
+    let free = free(&tx.inner().now_expr(), 0);
     let rows = tx
         .all(
             sql(format!(
                 "SELECT d.id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.next_ms <= ? \
                  AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
                  AND e.alerter = d.alerter AND e.recipient = d.recipient AND e.event_no < d.event_no \
-                 AND e.state IN ('pending', 'inflight')) \
+                 AND e.state IN ('pending', 'inflight')) AND {free} \
                  {DIGEST_FIRST} ORDER BY d.next_ms, d.id LIMIT ?"
             ))
             .bind(alerter.to_owned())
@@ -423,10 +400,12 @@ async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Cla
     }
     tx.run(query).await?;
     let mut query = sql(format!(
-        "SELECT id, idem_key, recipient, attempts, created_ms, payload FROM delivery \
-         WHERE id IN ({}) AND claim_token = ? ORDER BY id",
+        "SELECT d.id, d.idem_key, d.recipient, d.attempts, {}, d.payload FROM delivery d \
+         WHERE d.id IN ({}) AND d.claim_token = ? ORDER BY d.id",
+        held::AGED_FROM,
         marks(ids.len())
-    ));
+    ))
+    .bind(now);
     for id in ids {
         query = query.bind(*id);
     }
@@ -459,8 +438,9 @@ async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Cla
 /// Folds for each recipient of `alerter` where the storm rule asks for it.
 async fn fold_all(tx: &mut Tx, alerter: &str, srv: &str, now: i64, which: &'static str) -> Result<usize> {
     let text = format!(
-        "SELECT recipient, COUNT(*), COUNT(grp) FROM delivery WHERE state = 'pending' AND alerter = ? \
-         AND next_ms <= ? AND {which} GROUP BY recipient HAVING COUNT(*) > 1"
+        "SELECT d.recipient, COUNT(*), COUNT(d.grp) FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? \
+         AND d.next_ms <= ? AND d.{which} AND {} GROUP BY d.recipient HAVING COUNT(*) > 1",
+        free(&tx.inner().now_expr(), 0)
     );
     let waiting = tx.all(sql(text).bind(alerter.to_owned()).bind(now)).await?;
     let mut folded = 0;
@@ -497,12 +477,14 @@ async fn fold(
 ) -> Result<usize> {
     // Not those that must wait for an earlier event which is being sent, or is to be sent later: the digest
     // would overtake it.
+    let free = free(&tx.inner().now_expr(), 0);
     let text = format!(
         "SELECT d.id, d.payload, d.incident_id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? \
          AND d.recipient = ? AND d.next_ms <= ? AND d.{which} \
          AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id AND e.alerter = d.alerter \
          AND e.recipient = d.recipient AND e.event_no < d.event_no \
-         AND (e.state = 'inflight' OR (e.state = 'pending' AND e.next_ms > ?))) {DIGEST_FIRST} ORDER BY d.id LIMIT 2000"
+         AND (e.state = 'inflight' OR (e.state = 'pending' AND e.next_ms > ?))) AND {free} {DIGEST_FIRST} \
+         ORDER BY d.id LIMIT 2000"
     );
     let rows =
         tx.all(sql(text).bind(alerter.to_owned()).bind(recipient.to_owned()).bind(now).bind(now)).await?;

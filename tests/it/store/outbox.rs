@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use gotel::reservation::routing::Target;
 use gotel::reservation::settings::DraftEscalation;
+use gotel::reservation::snooze::Snooze;
 use gotel::reservation::{Draft, JobKey, Notice, SignalKind};
-use gotel::store::{Claimed, Finish, Life, NewDelivery, SystemKind, SystemReport};
+use gotel::store::{Claimed, Finish, Found, Life, NewDelivery, SystemKind, SystemReport};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every};
@@ -381,6 +382,68 @@ async fn an_alerter_nobody_has_falls_to_others_after_a_minute(db: TestDb) {
     assert_eq!(told[0].notice.remarks, ["instead of pager"]);
     assert!(!f.session.finish(&tried[1], &Finish::Done).await.unwrap(), "it was taken over");
     assert!(f.session.adopt_orphans(&[], replace).await.unwrap().is_empty());
+}
+
+on_every_database!(what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it);
+async fn what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "chat", 12).await;
+    let tried = f.session.claim("chat", 1).await.unwrap().remove(0);
+    let retry = Finish::Retry { after_ms: MINUTE, error: "busy".into() };
+    assert!(f.session.finish(&tried, &retry).await.unwrap());
+    for job in &jobs {
+        let until = |now_ms| Snooze { from_ms: now_ms, until_ms: now_ms + 30 * HOUR };
+        f.store.snooze(job, until, None, None).await.unwrap();
+    }
+    f.pass(29 * HOUR).await;
+    assert!(!f.session.anything_to_send("chat").await.unwrap());
+    assert!(f.session.claim("chat", 100).await.unwrap().is_empty());
+    assert_eq!(f.session.fold_storms("chat", "srv").await.unwrap(), 0);
+    assert_eq!(f.store.counts().await.unwrap().outbox, [("chat".to_owned(), 12, 0)]);
+    let replace = |_: &str, _: &Notice| Vec::new();
+    assert!(f.session.adopt_orphans(&["mail".into()], replace).await.unwrap().is_empty());
+    f.pass(HOUR + 30 * SECOND).await;
+    assert!(
+        f.session.adopt_orphans(&["mail".into()], replace).await.unwrap().is_empty(),
+        "a minute is theirs"
+    );
+    assert!(f.session.anything_to_send("chat").await.unwrap());
+    let told = f.session.claim("chat", 100).await.unwrap();
+    assert_eq!(told.len(), 12);
+    assert!(told.iter().all(|row| row.age_ms < HOUR), "snoozed time does not age it");
+}
+
+on_every_database!(an_unfinished_digest_of_others_waits_for_no_snooze);
+async fn an_unfinished_digest_of_others_waits_for_no_snooze(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "chat", 13).await;
+    let until = |now_ms| Snooze { from_ms: now_ms, until_ms: now_ms + HOUR };
+    f.store.snooze(&jobs[0], until, None, None).await.unwrap();
+    assert_eq!(f.session.fold_storms("chat", "srv").await.unwrap(), 12);
+    assert_eq!(f.deliver("chat").await, ["digest gotel"]);
+    assert!(f.store.unsnooze(&jobs[0]).await.unwrap() == Found::Yes);
+    assert_eq!(f.deliver("chat").await, ["trigger a0"]);
+}
+
+on_every_database!(after_a_checkout_only_ends_are_told);
+async fn after_a_checkout_only_ends_are_told(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "chat", 3).await;
+    recovered(&mut f, &jobs[..1]).await;
+    let told = f.session.claim("chat", 2).await.unwrap();
+    assert_eq!(events(&told), ["trigger a0", "trigger a1"]);
+    for row in &told {
+        assert!(f.session.finish(row, &Finish::Done).await.unwrap());
+    }
+    // One of them was snoozed before: nobody waits for the end of that.
+    let until = |now_ms| Snooze { from_ms: now_ms, until_ms: now_ms + HOUR };
+    f.store.snooze(&jobs[1], until, None, None).await.unwrap();
+    for job in &jobs {
+        f.store.checkout(job).await.unwrap();
+    }
+    assert_eq!(f.deliver("chat").await, ["resolve a0"], "nobody has looked at the others yet");
+    f.evaluate().await;
+    assert_eq!(f.deliver("chat").await, ["cancel a1"]);
 }
 
 on_every_database!(a_notice_that_cannot_be_read_is_a_dead_letter_in_nobodys_way);

@@ -121,7 +121,7 @@ async fn reads_its_own_rows(backend: Backend) {
     f.session.evaluate(&leading, 500, evaluate).await.unwrap();
     meter.note(&f, "an evaluation of 200", 20 * 200).await;
     assert_eq!(f.session.claim("chat", 8).await.unwrap().len(), 8);
-    meter.note(&f, "a claim of 8 of 200", 15 * 200).await;
+    meter.note(&f, "a claim of 8 of 200", 20 * 8).await;
     assert!(f.session.claim("mail", 8).await.unwrap().is_empty());
     meter.note(&f, "a claim of nothing", 50).await;
     f.session.purge(&leading, gotel::coordinator::KEEP).await.unwrap();
