@@ -11,7 +11,7 @@ use crate::reservation::routing::{Routes, Target};
 use crate::reservation::{JobKey, Notice, Settings, decide, duration};
 use crate::store::{
     Change, Closing, Digested, Life, Loaded, NewDelivery, Open, Opening, OutboxState, Outcome, Subject,
-    SystemKind, SystemReport, Told,
+    SystemKind, SystemReport, Told, undecidable_subject,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -94,7 +94,7 @@ pub fn undecidable(
 ) -> SystemReport {
     SystemReport {
         kind: SystemKind::Undecidable,
-        subject: format!("{app}/{component}"),
+        subject: undecidable_subject(app, component),
         text: format!(
             "The reservation {app}/{component} cannot be evaluated: {why}. It is NOT being watched. Make the reservation \
              again (POST /reservation); it is looked at again after {}.",

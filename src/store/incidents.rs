@@ -100,9 +100,10 @@ fn open_key(kind: SystemKind, subject: &str) -> String {
     format!("{start}/{}", hex::encode(Sha256::digest(key.as_bytes())))
 }
 
-/// The name of a reservation in a report of [`SystemKind::Undecidable`].
-pub(super) fn undecidable_subject(app: &str, component: &str) -> String {
-    format!("{app}/{component}")
+/// The subject of a reservation's [`SystemKind::Undecidable`]. Names may hold slashes: the one that parts the two is the
+/// first one, so that no two reservations have the same.
+pub fn undecidable_subject(app: &str, component: &str) -> String {
+    format!("{}/{component}", app.replace('%', "%25").replace('/', "%2F"))
 }
 
 /// Withdraws what was reported of reservations that could be decided now.
@@ -143,13 +144,14 @@ pub(super) async fn report(tx: &mut Tx, now: i64, report: &SystemReport) -> Resu
         return Ok(false);
     }
     let id = uuid::Uuid::now_v7().to_string();
-    let component: String = if report.subject.is_empty() {
-        report.kind.as_str().to_owned()
-    } else {
-        format!("{}/{}", report.kind.as_str(), report.subject).chars().take(150).collect()
+    let name = match report.subject.as_str() {
+        "" => report.kind.as_str().to_owned(),
+        subject => format!("{}/{subject}", report.kind.as_str()),
     };
     let install = tx.inner().install_id.get().cloned().unwrap_or_default();
-    let dedup_key = incident::dedup_key(&install, "gotel", &component, report.since_ms);
+    // Of the whole name: two long ones may begin alike.
+    let dedup_key = incident::dedup_key(&install, "gotel", &name, report.since_ms);
+    let component: String = name.chars().take(150).collect();
     tx.run(
         sql("INSERT INTO incident (id, open_key, reservation_id, gen, app, component, reason, rid, dedup_key, \
              deadline_ms, opened_ms, closed_ms, ending, event_no, next_remind_ms, escalated, term, detail) \

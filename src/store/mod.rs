@@ -31,7 +31,7 @@ mod views;
 pub use checkins::{Accepted, CheckIn, Refused};
 pub use error::{Result, StoreError};
 pub use evaluate::{Batch, Change, Closing, Digested, DueRow, Loaded, Open, Opening, Outcome, Subject, Told};
-pub use incidents::{Life, SystemKind, SystemReport};
+pub use incidents::{Life, SystemKind, SystemReport, undecidable_subject};
 pub use lease::Leading;
 pub use listing::Tally;
 pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, ORPHAN_AFTER_MS, OutboxState};

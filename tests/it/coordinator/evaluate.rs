@@ -2,11 +2,11 @@
 
 use gotel::reservation::settings::DraftEscalation;
 use gotel::reservation::snooze::Snooze;
-use gotel::reservation::{Draft, Reason, SignalKind};
+use gotel::reservation::{Draft, JobKey, Reason, SignalKind};
 use gotel::store::{CheckIn, StoreError};
 
 use crate::util::db::{TestDb, on_every_database};
-use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every};
+use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every, settings};
 
 on_every_database!(a_miss_is_an_incident_and_a_notice_and_a_check_in_ends_both);
 async fn a_miss_is_an_incident_and_a_notice_and_a_check_in_ends_both(db: TestDb) {
@@ -228,6 +228,27 @@ async fn a_row_that_cannot_be_read_is_set_aside_told_once_and_mended(db: TestDb)
         f.number("SELECT COUNT(*) FROM delivery WHERE event = 'resolve' AND alerter = 'chat'").await,
         1
     );
+}
+
+on_every_database!(two_reservations_whose_names_read_alike_are_set_aside_each_for_itself);
+async fn two_reservations_whose_names_read_alike_are_set_aside_each_for_itself(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let long = "x".repeat(150);
+    let names = [("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), (&long, "1"), (&long, "2")];
+    let keys = names.map(|(app, component)| JobKey::parse(app, component).unwrap());
+    for key in &keys {
+        f.store.reserve(key, &settings(every("1h"))).await.unwrap();
+    }
+    f.sql("UPDATE reservation SET settings = 'garbage'").await;
+    f.evaluate().await;
+    assert_eq!(f.store.system_incidents().await.unwrap().len(), 5);
+    assert_eq!(f.number("SELECT COUNT(DISTINCT dedup_key) FROM incident").await, 5);
+    for (mended, key) in keys.iter().enumerate() {
+        f.store.reserve(key, &settings(every("1h"))).await.unwrap();
+        f.evaluate().await;
+        let open = f.store.system_incidents().await.unwrap();
+        assert_eq!(open.len(), 4 - mended, "{open:?}");
+    }
 }
 
 on_every_database!(twelve_hundred_due_rows_are_three_batches);
