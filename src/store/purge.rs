@@ -15,7 +15,7 @@ pub const BITE: usize = 1000;
 pub struct Retention {
     /// Check-ins, ended runs, and open ones without a limit.
     pub history_ms: i64,
-    /// Closed incidents and their deliveries.
+    /// Closed incidents and their deliveries, and reservations that were checked out.
     pub incidents_ms: i64,
 }
 
@@ -40,11 +40,19 @@ struct Work {
     age: &'static str,
     /// What else must hold.
     condition: &'static str,
+    /// What must hold still when the row is deleted, besides its age.
+    still: &'static str,
     keep_ms: i64,
 }
 
-fn work(keep: Retention) -> [Work; 7] {
-    let of = |table, key, age, condition, keep_ms| Work { table, key, age, condition, keep_ms };
+/// A reservation that was checked out, once nothing of its past is left.
+const NOTHING_LEFT: &str = "NOT EXISTS (SELECT 1 FROM incident i WHERE i.reservation_id = reservation.id) \
+     AND NOT EXISTS (SELECT 1 FROM checkin c WHERE c.reservation_id = reservation.id) \
+     AND NOT EXISTS (SELECT 1 FROM run r WHERE r.reservation_id = reservation.id)";
+
+fn work(keep: Retention) -> [Work; 8] {
+    let of =
+        |table, key, age, condition, keep_ms| Work { table, key, age, condition, still: "1 = 1", keep_ms };
     [
         of("checkin", "id", "at_ms", "1 = 1", keep.history_ms),
         of("run", "id", "started_ms", "ended_ms IS NOT NULL", keep.history_ms),
@@ -54,7 +62,7 @@ fn work(keep: Retention) -> [Work; 7] {
             "id",
             "started_ms",
             "ended_ms IS NULL AND NOT EXISTS (SELECT 1 FROM reservation r WHERE r.id = run.reservation_id \
-             AND r.max_runtime_ms IS NOT NULL)",
+             AND r.max_runtime_ms IS NOT NULL AND r.checked_out_ms IS NULL)",
             keep.history_ms,
         ),
         of(
@@ -75,6 +83,11 @@ fn work(keep: Retention) -> [Work; 7] {
         ),
         of("incident", "id", "closed_ms", "1 = 1", keep.incidents_ms),
         of("outage", "from_ms", "to_ms", "1 = 1", FOR_EVER_MS),
+        Work {
+            // It may be made again at any moment, and then begins a new life.
+            still: NOTHING_LEFT,
+            ..of("reservation", "id", "checked_out_ms", NOTHING_LEFT, keep.incidents_ms)
+        },
     ]
 }
 
@@ -129,12 +142,12 @@ const REMINDERS: &str = "SELECT d.id FROM incident i JOIN delivery d ON d.incide
 /// Finds the keys first, without locks, and deletes by them: one statement for both makes MariaDB walk, and
 /// lock, the whole table.
 async fn bite(tx: &mut Tx, work: &Work, before_ms: i64) -> Result<u64> {
-    let Work { table, key, age, condition, .. } = work;
+    let Work { table, key, age, condition, still, .. } = work;
     let find =
         format!("SELECT {key} FROM {table} WHERE {age} < ? AND {condition} ORDER BY {age} LIMIT {BITE}");
     let found = tx.all(sql(find).bind(before_ms)).await?;
     // The age again: a run id that was used anew meanwhile is young.
-    delete(tx, table, key, &format!("{age} < ?"), &found, before_ms).await
+    delete(tx, table, key, &format!("{age} < ? AND {still}"), &found, before_ms).await
 }
 
 /// Deletes what was found, as far as `condition`, which binds the age, still holds.
