@@ -9,9 +9,10 @@ use gotel::lifecycle::{Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::reservation::SignalKind;
 use gotel::store::Store;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::util::chaos::ChaosProxy;
-use crate::util::db::{TestDb, on_every_database};
+use crate::util::db::{Backend, TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, every};
 use crate::util::wait::eventually;
 
@@ -168,4 +169,39 @@ async fn a_second_replica_takes_over_when_the_first_gives_the_lease_back(db: Tes
     eventually(SOON, "a take-over", async || other.leads()).await;
     assert!(released.elapsed() < Duration::from_secs(5), "{:?}", released.elapsed());
     other.stop().await;
+}
+
+on_every_database!(a_row_that_cannot_be_looked_at_in_time_stops_no_other);
+async fn a_row_that_cannot_be_looked_at_in_time_stops_no_other(db: TestDb) {
+    // Its one writer locks no rows.
+    if db.backend() == Backend::Sqlite {
+        return;
+    }
+    let mut f = Fixture::new(db).await;
+    let (stuck, good) = (f.reserve("stuck", every("1h")).await, f.reserve("good", every("1h")).await);
+    f.check_in(&stuck, SignalKind::Fail).await;
+    f.check_in(&good, SignalKind::Ok).await;
+    f.evaluate().await;
+    let mut other = f.db().connect().await;
+    let mut held = other.begin().await.unwrap();
+    // By a unique key, so that no gap is locked: there the report goes.
+    let open = f.texts("SELECT open_key FROM incident").await.remove(0);
+    let lock = format!("SELECT id FROM incident WHERE open_key = '{open}' FOR UPDATE");
+    held.execute(AssertSqlSafe(lock)).await.unwrap();
+    f.sql("UPDATE reservation SET due_ms = 0").await;
+    f.pass(2 * HOUR).await;
+    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    let long = Duration::from_secs(60);
+    eventually(long, "the other one's miss", async || f.state(&good).await == "late").await;
+    eventually(long, "the report of the stuck one", async || {
+        f.store.system_incidents().await.unwrap().iter().any(|i| i.component == "undecidable/stuck/job")
+    })
+    .await;
+    held.rollback().await.unwrap();
+    f.pass(6 * MINUTE).await;
+    eventually(long, "the stuck one watched again", async || {
+        f.store.system_incidents().await.unwrap().is_empty()
+    })
+    .await;
+    replica.stop().await;
 }

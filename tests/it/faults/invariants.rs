@@ -33,6 +33,7 @@ pub async fn hold(world: &World, known: &Known<'_>) {
     one_open_incident(world).await;
     every_miss_is_told(world, known.hooks).await;
     on_time_is_left_alone(world, known.on_time).await;
+    silence_is_kept(world).await;
     for (_, hook) in known.hooks {
         no_resolve_before_its_trigger(&events_of(hook));
     }
@@ -107,6 +108,24 @@ pub async fn on_time_is_left_alone(world: &World, apps: &[&str]) {
         let query = format!("SELECT COUNT(*) FROM incident WHERE app = '{app}'");
         assert_eq!(world.number(&query).await, 0, "I5: {app} was on time and got an incident");
     }
+}
+
+/// I6: nothing was sent in a snooze or after a checkout, but for the end. What was on its way when it began may arrive
+/// as long as a send may take.
+pub async fn silence_is_kept(world: &World) {
+    const SEND_MS: i64 = 30_000;
+    let of = "SELECT COUNT(*) FROM delivery d JOIN incident i ON i.id = d.incident_id \
+              JOIN reservation r ON r.id = i.reservation_id WHERE d.state = 'done'";
+    let snoozed = format!(
+        "{of} AND r.checked_out_ms IS NULL AND d.done_ms > r.snooze_from_ms + {SEND_MS} \
+         AND d.done_ms < r.snooze_until_ms"
+    );
+    assert_eq!(world.number(&snoozed).await, 0, "I6: something was told in a snooze");
+    let gone = format!(
+        "{of} AND d.event IN ('trigger', 'remind', 'escalate') AND i.ending = 'checked_out' \
+         AND d.done_ms > r.checked_out_ms + {SEND_MS}"
+    );
+    assert_eq!(world.number(&gone).await, 0, "I6: something was told after a checkout");
 }
 
 /// One thing a receiver heard of one incident.
