@@ -16,6 +16,7 @@ use super::lease::{Leading, fence};
 use super::outages;
 use super::outbox::{self, NewDelivery, OutboxState, clip};
 use super::session::{Rule, Session, Tx, sql, transact};
+use crate::failpoint;
 use crate::reservation::evidence::OpenRun;
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
 use crate::reservation::outage::{OUTAGE_AFTER_MS, Outage};
@@ -212,6 +213,7 @@ impl Session {
             if keys.is_empty() {
                 return Ok(Batch::default());
             }
+            failpoint::reach("evaluate_transaction").await;
             let loaded = load(tx, now, &keys).await?;
             let outcome = plan(&loaded);
             let mut batch = Batch {

@@ -8,7 +8,7 @@ mod database;
 mod embedded;
 mod endpoints;
 mod input;
-mod invariants;
+pub mod invariants;
 mod network;
 mod panics;
 mod process;
