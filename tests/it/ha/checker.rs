@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::Row;
 
 use super::audit;
-use super::fleet::{Fleet, SLACK};
+use super::fleet::{Fleet, SLACK, SOON};
 use crate::faults::invariants::{
     Heard, acknowledged_are_stored, events_of, every_miss_is_told, loops_move, no_resolve_before_its_trigger,
     on_time_is_left_alone, one_open_incident,
@@ -118,7 +118,7 @@ impl Cast {
     pub async fn work(&mut self, fleet: &Fleet, clients: usize) {
         self.rest().await;
         let load = fleet.load(&self.keys, clients);
-        eventually(SLACK, "check-ins", async || load.acknowledged() >= 20).await;
+        eventually(SOON, "check-ins", async || load.acknowledged() >= 20).await;
         self.load = Some(load);
     }
 
@@ -222,7 +222,7 @@ async fn hold(fleet: &mut Fleet, acknowledged: &[Acknowledged], allowed: Allowed
     nothing_is_repeated("hook", sendings(&fleet.hook), allowed.repeats);
     nothing_is_repeated("pager", pages(&fleet.pager), allowed.repeats);
     no_resolve_before_its_trigger(&heard); // I7
-    pager_resolves_after_its_trigger(&fleet.pager);
+    pager_resolves_after_its_trigger(fleet).await;
     for index in 0..fleet.members.len() {
         if !fleet.runs(index) {
             continue;
@@ -303,10 +303,15 @@ fn nothing_is_repeated(target: &str, sendings: Vec<Sending>, allowed: bool) {
     }
 }
 
-/// I7, for PagerDuty: a key is never resolved before it was triggered, nor triggered after.
-fn pager_resolves_after_its_trigger(pager: &Receiver) {
-    let mut ended: BTreeMap<String, bool> = BTreeMap::new();
-    for page in pages(pager) {
+/// I7, for PagerDuty: a key is never resolved before it was triggered, nor triggered after. What was over before
+/// anybody could be told is a resolve alone.
+async fn pager_resolves_after_its_trigger(fleet: &Fleet) {
+    let mut connection = fleet.db.connect().await;
+    let over = "SELECT DISTINCT i.dedup_key FROM delivery d JOIN incident i ON i.id = d.incident_id \
+                WHERE d.alerter = 'pager' AND d.event = 'recovered'";
+    let rows = sqlx::query(over).fetch_all(&mut connection).await.expect("the outbox can be read");
+    let mut ended: BTreeMap<String, bool> = rows.iter().map(|row| (row.get(0), true)).collect();
+    for page in pages(&fleet.pager) {
         let known = ended.get(&page.about).copied();
         let resolve = page.event == "resolve";
         assert!(!resolve || known.is_some(), "I7: {} was resolved before it was triggered", page.about);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::{Connection, Executor, Row};
 
 use super::checker::{Allowed, Cast};
-use super::fleet::{Fleet, Plan, SLACK, TAKE_OVER};
+use super::fleet::{Fleet, Plan, SLACK, SOON, TAKE_OVER};
 use super::{audit, fleet_on, on_both_servers};
 use crate::faults::invariants::events_of;
 use crate::util::db::Backend;
@@ -28,7 +28,7 @@ async fn row_24_a_killed_database_costs_503s_and_nothing_else(backend: Backend) 
     let Some((mut fleet, mut cast, mut server)) = on_a_private_server(backend).await else { return };
     cast.work(&fleet, 32).await;
     for _ in 0..2 {
-        cast.further(100, SLACK).await;
+        cast.further(100, SOON).await;
         cast.goes_silent(&fleet).await;
         server.kill9();
         for member in &fleet.members {
@@ -37,7 +37,7 @@ async fn row_24_a_killed_database_costs_503s_and_nothing_else(backend: Backend) 
             assert_eq!(status, 503, "{text}");
         }
         server.restart();
-        cast.further(100, SLACK).await;
+        cast.further(100, SOON).await;
     }
     cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats()).await;
 }
@@ -53,7 +53,7 @@ async fn frozen(backend: Backend, seconds: u64) {
         assert_eq!(member.node.get("/readyz").await.0, 200, "an honest 503 is worth more than no replica");
     }
     server.sigcont();
-    cast.further(20, SLACK).await;
+    cast.further(20, SOON).await;
     fleet.db.becomes("SELECT COUNT(*) FROM outage", i64::from(outage)).await;
     eventually(TAKE_OVER + SLACK, "somebody to lead", async || fleet.holder().await).await;
     cast.goes_silent(&fleet).await;
@@ -61,18 +61,14 @@ async fn frozen(backend: Backend, seconds: u64) {
     let reigns: Vec<_> = audit::reigns(&fleet.db).await.into_iter().map(|(_, holder)| holder).collect();
     let told = events_of(&fleet.hook).iter().filter(|one| one.component == "outage").count();
     assert_eq!(told, usize::from(outage), "one outage, however many replicas saw it");
+    // Nobody else took it: whoever steps down takes its own again.
+    assert!(reigns.iter().all(|holder| holder == "a"), "{reigns:?}");
     if outage {
-        assert!(
-            reigns.iter().all(|holder| holder == "a"),
-            "whoever stepped down takes its own again: {reigns:?}"
-        );
         let mut seconds = 0.0;
         for member in &fleet.members {
             seconds += metric(&member.node.get("/metrics").await.1, "gotel_outage_seconds_total");
         }
-        assert!((30.0..70.0).contains(&seconds), "the outage is counted once: {seconds}");
-    } else {
-        assert_eq!(reigns, ["a"], "the leader is kept");
+        assert!((30.0..90.0).contains(&seconds), "the outage is counted once: {seconds}");
     }
     cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["outage"])).await;
 }
@@ -97,9 +93,11 @@ async fn row_28_deadlocks_under_a_pair_are_retried_and_none_surfaces(backend: Ba
     let rows = sqlx::query("SELECT id FROM reservation ORDER BY rkey DESC").fetch_all(&mut rival).await;
     let ids: Vec<i64> = rows.expect("the rows can be read").iter().map(|row| row.get(0)).collect();
     let mut lost = 0;
-    for _ in 0..150 {
-        // Everything is looked at, so that the evaluator locks it too.
-        fleet.db.sql("UPDATE reservation SET due_ms = 0").await;
+    for round in 0..150 {
+        if round % 5 == 0 {
+            // Everything is looked at, so that the evaluator locks it too.
+            fleet.db.sql("UPDATE reservation SET due_ms = 0").await;
+        }
         let mut tx = rival.begin().await.expect("a transaction begins");
         let mut failed = false;
         for id in &ids {
@@ -109,11 +107,10 @@ async fn row_28_deadlocks_under_a_pair_are_retried_and_none_surfaces(backend: Ba
         }
         failed = failed || tx.execute("UPDATE lease SET lease_ms = lease_ms").await.is_err();
         lost += i32::from(failed);
-        if failed {
-            tx.rollback().await.ok()
-        } else {
-            tx.commit().await.ok()
-        };
+        let ended = if failed { tx.rollback().await } else { tx.commit().await };
+        ended.expect("the rival's transaction ends");
+        // It is a rival, not an owner.
+        slowness(Duration::from_millis(20)).await;
     }
     let mut retried = 0.0;
     for member in &fleet.members {
@@ -146,14 +143,14 @@ async fn row_29_locked_tables_are_one_trouble_told_once_by_a_pair(backend: Backe
         let of_it = heard.iter().filter(|one| one.component == "coordinator-stalled" && one.event == event);
         if of_it.count() == 1 { Ok(()) } else { Err(format!("{heard:#?}")) }
     };
-    eventually(4 * SLACK, "the stall to be told", async || told("trigger").await).await;
+    eventually(2 * SOON, "the stall to be told", async || told("trigger").await).await;
     let mut watcher = fleet.db.connect().await;
     let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()";
     let waiting: i64 = watcher.fetch_one(waiting).await.expect("the server answers").get(0);
     assert!(waiting < 60, "{waiting} connections wait in the database: they pile up");
     rival.execute("UNLOCK TABLES").await.expect("the tables can be unlocked");
-    eventually(3 * SLACK, "its end to be told", async || told("resolve").await).await;
-    cast.further(20, SLACK).await;
+    eventually(SOON, "its end to be told", async || told("resolve").await).await;
+    cast.further(20, SOON).await;
     cast.goes_silent(&fleet).await;
     cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["coordinator-stalled"])).await;
 }

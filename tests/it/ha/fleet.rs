@@ -39,6 +39,9 @@ pub const TAKE_OVER: Duration = Duration::from_secs(21);
 /// What a busy machine may add to any of these.
 pub const SLACK: Duration = Duration::from_secs(20);
 
+/// Long enough that only a fault exceeds it, where no bound is asked for.
+pub const SOON: Duration = Duration::from_secs(60);
+
 /// How a fleet is set up.
 #[derive(Clone, Default)]
 pub struct Plan {
@@ -227,7 +230,7 @@ impl Fleet {
         self.members[index].node.gotel.sigterm();
         let ready =
             async |node: &Node| matches!(node.ask(reqwest::Method::GET, "/readyz", None).await, Ok((200, _)));
-        eventually(SLACK, "readiness to be false", async || !ready(&self.members[index].node).await).await;
+        eventually(SOON, "readiness to be false", async || !ready(&self.members[index].node).await).await;
         self.shut_door(index);
         self.ended(index).await;
     }
@@ -276,7 +279,7 @@ impl Fleet {
 
     /// A POST to whatever replica takes it, of those that are well.
     pub async fn post(&self, path: &str, body: Option<Value>) {
-        eventually(SLACK, format!("POST {path}"), async || {
+        eventually(SOON, format!("POST {path}"), async || {
             let mut why = String::new();
             for member in self.members.iter().filter(|member| !member.shut && !member.ails) {
                 match member.node.ask(reqwest::Method::POST, path, body.clone()).await {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::checker::Allowed;
-use super::fleet::{Fleet, LEASE, Plan, SLACK, TAKE_OVER};
+use super::fleet::{Fleet, LEASE, Plan, SLACK, SOON, TAKE_OVER};
 use super::{audit, fleet_on, on_both_servers};
 use crate::faults::invariants::events_of;
 use crate::util::db::Backend;
@@ -99,7 +99,7 @@ async fn row_09_a_coordinator_out_of_memory_dies_and_is_followed(backend: Backen
     let Some((mut fleet, mut cast)) = fleet_on(backend, &Plan::pair()).await else { return };
     let before = fleet[0].gotel().resident_bytes();
     cast.work(&fleet, 64).await;
-    cast.further(500, SLACK).await;
+    cast.further(500, SOON).await;
     let grown = fleet[0].gotel().resident_bytes().saturating_sub(before);
     assert!(grown < 200 << 20, "I11: {grown} bytes more for 64 clients");
     cast.goes_silent(&fleet).await;
@@ -131,7 +131,7 @@ async fn row_10_an_asked_end_of_the_coordinator_resets_nobody_and_hands_over_at_
     // It waited for nothing: who is asked to end gives the lease back.
     let took = fleet.coordinates(1, SLACK).await;
     assert!(took < LEASE - 5 * SECOND, "{took:?}: the lease was waited for");
-    cast.further(200, SLACK).await;
+    cast.further(200, SOON).await;
     cast.rest().await;
     let (unanswered, refused) = cast.denied();
     assert_eq!((unanswered, refused.len()), (0, 0), "{refused:?}");

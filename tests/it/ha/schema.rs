@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::migrate::Migrator;
 
 use super::checker::Allowed;
-use super::fleet::{Fleet, Plan, SLACK, TAKE_OVER};
+use super::fleet::{Fleet, Plan, SLACK, SOON, TAKE_OVER};
 use super::{fleet_on, on_both_servers};
 use crate::util::db::{Backend, TestDb};
 
@@ -22,7 +22,7 @@ async fn row_32_a_running_pair_goes_on_through_a_newer_schema_and_no_old_one_sta
     for statement in newer {
         fleet.db.sql(statement).await;
     }
-    cast.further(50, SLACK).await;
+    cast.further(50, SOON).await;
     cast.goes_silent(&fleet).await;
     // A restart of the old program is refused, in words; the other goes on, and leads.
     fleet.kill9(0);

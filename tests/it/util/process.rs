@@ -133,7 +133,8 @@ impl Gotel {
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
         let size = kilobytes(&status, "VmData:") * 1024 + bytes;
         let limit = Rlimit { current: Some(size), maximum: Some(size) };
-        prlimit(Pid::from_raw(self.pid()), Resource::Data, limit).expect("the process is this user's to limit");
+        prlimit(Pid::from_raw(self.pid()), Resource::Data, limit)
+            .expect("the process is this user's to limit");
     }
 
     /// Resident memory in bytes, now.
