@@ -28,6 +28,9 @@ const ON_TIME_S: u64 = 120;
 /// What those who will miss promise, in seconds: the shortest there is.
 const SHORT_S: u64 = 10;
 
+/// What those promise who came back, in seconds.
+const LONG_S: u64 = 36_000;
+
 /// Check-ins that may wait in one replica: two writers' queues.
 const QUEUES: f64 = 2.0 * 4096.0;
 
@@ -168,7 +171,7 @@ impl Cast {
     pub async fn one_comes_back(&mut self, fleet: &Fleet) {
         let component = self.misses[self.back].component.clone();
         if told_by_hook(fleet, &component).is_some() && told_by_pager(fleet, &component).is_some() {
-            fleet.check_in("silent", &component).await;
+            comes_back(fleet, &component).await;
             self.back += 1;
         }
     }
@@ -197,7 +200,7 @@ impl Cast {
     pub async fn end(mut self, fleet: &mut Fleet, allowed: Allowed) {
         self.misses_are_told(fleet, allowed.bound).await;
         for miss in &self.misses[self.back..] {
-            fleet.check_in("silent", &miss.component).await;
+            comes_back(fleet, &miss.component).await;
         }
         let open = "SELECT COUNT(*) FROM incident WHERE closed_ms IS NULL AND reservation_id IS NOT NULL";
         settles(fleet, open).await;
@@ -206,6 +209,12 @@ impl Cast {
         hold(fleet, &self.acknowledged, allowed).await;
         assert!(!self.acknowledged.is_empty(), "nobody checked in: the test proves nothing");
     }
+}
+
+/// A silent job checks in, and promises less from then on, so that it is not late again.
+async fn comes_back(fleet: &Fleet, component: &str) {
+    fleet.check_in("silent", component).await;
+    fleet.reserve("silent", component, LONG_S).await;
 }
 
 /// Every invariant that can be read off.
