@@ -4,9 +4,15 @@
 //! whoever writes the lease holds its lock until the end of the transaction; each incident of a job is one row
 //! of `incident_log`, with the lease as its transaction saw it. What was rolled back is in neither.
 
+use std::sync::Arc;
+
+use gotel::metrics::Metrics;
+use gotel::store::Store;
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
-use crate::util::db::TestDb;
+use super::on_both_servers;
+use crate::util::db::{Backend, TestDb};
+use crate::util::store::lead;
 
 const TABLES: [&str; 5] = [
     "CREATE TABLE lease_log (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, term BIGINT NOT NULL, \
@@ -85,6 +91,32 @@ pub async fn terms_never_go_back(db: &TestDb) {
     }
     let stale = "SELECT COUNT(*) FROM incident_log WHERE term <> lease_term";
     assert_eq!(db.number(stale).await, 0, "I3: an incident was committed under a term that was over");
+}
+
+on_both_servers!(a_term_that_goes_back_and_a_second_token_are_found_out);
+/// The checker's own test: what it would never find would let every test pass.
+async fn a_term_that_goes_back_and_a_second_token_are_found_out(backend: Backend) {
+    let lies = [
+        ("UPDATE lease SET term = term - 1, beat = beat + 1", "the term went back"),
+        ("UPDATE lease SET token = 'another', beat = beat + 1", "one term, two tokens"),
+        ("UPDATE lease SET term = term + 1, beat = beat + 1", "one token, two terms"),
+        ("UPDATE lease SET holder = 'another', beat = beat + 1", "one term"),
+    ];
+    for (lie, found) in lies {
+        let Some(db) = TestDb::new(backend).await else { return };
+        let store = Store::open(db.url(), Arc::new(Metrics::new())).expect("the store opens");
+        store.migrate().await.expect("the schema is made");
+        let mut session = store.session();
+        lead(&mut session).await;
+        begin(&db).await;
+        lead(&mut session).await;
+        terms_never_go_back(&db).await;
+        db.sql(lie).await;
+        let judged = tokio::spawn(async move { terms_never_go_back(&db).await }).await;
+        let panic = judged.expect_err("the lie is found out").into_panic();
+        let why = panic.downcast_ref::<String>().map_or("", String::as_str);
+        assert!(found == "one term" || why.contains(found), "{lie}: {why}");
+    }
 }
 
 async fn run(connection: &mut AnyConnection, statement: &str) {

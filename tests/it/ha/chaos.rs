@@ -85,9 +85,9 @@ impl Chaos {
         let well = self.faults.iter().filter(|fault| fault.is_none()).count();
         if self.outage.is_none() {
             // One replica stays well, for those who are to be silent afterwards.
-            if well > 1 && self.random.u32(..4) == 0 {
+            if well > 1 && self.random.u32(..3) == 0 {
                 self.strike().await;
-            } else if well == self.faults.len() && self.random.u32(..30) == 0 {
+            } else if well > 1 && self.random.u32(..8) == 0 {
                 self.strike_the_database().await;
             }
         }
