@@ -1,7 +1,9 @@
 //! Servers as processes: the program itself, and the one that stores nothing.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A server that listens on a port of its own choice; it ends with this value.
@@ -23,6 +25,14 @@ impl Server {
     pub fn gotel_on_one_processor(database_url: &str) -> Self {
         let mut command = on_processor(0, env!("CARGO_BIN_EXE_gotel"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url]);
+        Self::start(command)
+    }
+
+    /// One of several, under this name, with this configuration.
+    pub fn replica(name: &str, database_url: &str, config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gotel"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url, "--replica", name]);
+        command.arg("--config").arg(config).envs([("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")]);
         Self::start(command)
     }
 
@@ -50,6 +60,12 @@ impl Server {
         // Read on, so that it never waits for us.
         std::thread::spawn(move || lines.count());
         Self { child, addr: addr.expect("the server prints its address") }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process id is not zero");
+        kill_process(pid, signal).expect("the process is ours");
     }
 
     /// The most memory it ever had resident, in bytes.

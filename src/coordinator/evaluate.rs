@@ -3,6 +3,7 @@
 use super::plan::{self, Context};
 use super::{Coordinator, Leads};
 use crate::clock;
+use crate::failpoint;
 use crate::lifecycle::Pulse;
 use crate::metrics::Metrics;
 use crate::store::{Leading, Session, StoreError};
@@ -90,6 +91,7 @@ impl Evaluator {
             self.pulse.beat_with("not leading");
             return Ok(());
         };
+        failpoint::reach("evaluate").await;
         let started_us = clock::boot_us();
         let mut examined = 0;
         if self.look.anything_due().await? {

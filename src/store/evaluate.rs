@@ -20,6 +20,7 @@ use super::runs;
 use super::session::{Rule, Session, Tx, sql, transact};
 use super::told;
 use crate::clock;
+use crate::failpoint;
 use crate::reservation::evidence::OpenRun;
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
 use crate::reservation::outage::{OUTAGE_AFTER_MS, Outage};
@@ -287,6 +288,7 @@ impl Session {
             if keys.is_empty() {
                 return Ok(Batch::default());
             }
+            failpoint::reach("evaluate_transaction").await;
             let loaded = load(tx, now, &keys).await?;
             let outcome = plan(&loaded);
             let mut batch = Batch {

@@ -5,6 +5,7 @@ mod api;
 mod coordinator;
 mod docs;
 mod faults;
+mod ha;
 mod harness;
 mod pages;
 mod peers;

@@ -10,7 +10,7 @@ mod embedded;
 mod endpoints;
 mod endpoints_db;
 mod input;
-mod invariants;
+pub mod invariants;
 mod network;
 mod panics;
 mod process;

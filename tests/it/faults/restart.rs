@@ -41,7 +41,7 @@ async fn a_restart_with_a_hundred_open_incidents_tells_nobody_again(db: TestDb) 
         assert_eq!(world.number("SELECT COUNT(*) FROM incident WHERE closed_ms IS NULL").await, 100);
         assert_eq!(hook.requests().len(), told, "politely: {politely}");
     }
-    super::invariants::one_open_incident(&world).await;
+    super::invariants::one_open_incident(&world.db).await;
     super::invariants::loops_move(&world).await;
 }
 

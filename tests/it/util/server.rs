@@ -93,6 +93,29 @@ impl PrivateServer {
         self.url = Url::parse(url).expect("`start` prints a URL");
     }
 
+    /// Another server with this one's data as of now, as a replica that lags has it; it is not started yet:
+    /// [`PrivateServer::restart`] does. It finds what a crash would have left.
+    pub async fn lagging_copy(&self) -> Self {
+        assert_eq!(self.backend, Backend::MariaDb, "the data of MySQL belong to root");
+        let state = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = |state: &tempfile::TempDir| state.path().join("mariadb");
+        std::fs::create_dir(folder(&state)).expect("the folder can be made");
+        self.sigstop().await;
+        let mut copy = Command::new("cp");
+        copy.arg("-a")
+            .args(["data", "init.sql"].map(|name| folder(&self.state).join(name)))
+            .arg(folder(&state));
+        let copied = copy.status();
+        self.sigcont();
+        assert!(copied.is_ok_and(|status| status.success()), "the data folder can be copied");
+        Self { backend: self.backend, script: self.script.clone(), state, url: self.url.clone() }
+    }
+
+    /// Its URL without a database, as a user who may do everything.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// An empty database on it.
     pub async fn database(&self) -> TestDb {
         TestDb::on_server(self.backend, self.url.clone()).await
