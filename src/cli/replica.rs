@@ -56,7 +56,7 @@ impl List {
     fn run(&self) -> anyhow::Result<()> {
         let config = self.source.load()?;
         super::runtime()?.block_on(async {
-            let store = Store::open(config.database_url(), Arc::new(Metrics::new()))?;
+            let store = Store::open_any(&config.database_urls(), Arc::new(Metrics::new()))?;
             let rows = store.replicas().await?;
             if rows.is_empty() {
                 println!("No replica has a row: none runs with `peers`, or all ended in order.");
@@ -87,7 +87,7 @@ impl Forget {
     fn run(&self) -> anyhow::Result<()> {
         let config = self.source.load()?;
         super::runtime()?.block_on(async {
-            let store = Store::open(config.database_url(), Arc::new(Metrics::new()))?;
+            let store = Store::open_any(&config.database_urls(), Arc::new(Metrics::new()))?;
             let rows = store.replicas().await?;
             let Some(row) = rows.iter().find(|row| row.id == self.id) else {
                 let known: Vec<_> = rows.iter().map(|row| row.id.as_str()).collect();

@@ -108,7 +108,7 @@ impl PrivateServer {
         let copied = copy.status();
         self.sigcont();
         assert!(copied.is_ok_and(|status| status.success()), "the data folder can be copied");
-        Self { backend: self.backend, script: self.script.clone(), state, url: self.url.clone() }
+        Self { backend: self.backend, script: self.script.clone(), state, url: self.url.clone(), clock: None }
     }
 
     /// Its URL without a database, as a user who may do everything.
