@@ -5,10 +5,11 @@
 //!
 //! Does not promise: that a database or a mail server answers. `gotel alerter test` and the start tell.
 
+mod heartbeat;
 mod locate;
 
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
-use crate::alert::secret::{Lookup, expand, process_env};
+use crate::alert::secret::{Lookup, Secret, expand, process_env};
 use crate::http::auth::{AuthConfig, Mode};
 use crate::reservation::{Invalid, duration};
 use crate::store::Retention;
@@ -32,6 +33,10 @@ struct File {
     replica: Option<String>,
     auth: AuthConfig,
     alerters: Vec<Written>,
+    heartbeat_url: Option<String>,
+    heartbeat_url_file: Option<PathBuf>,
+    replica_heartbeat_url: Option<String>,
+    replica_heartbeat_url_file: Option<PathBuf>,
     retention: WrittenRetention,
 }
 
@@ -54,7 +59,7 @@ pub struct Scalars {
     #[arg(long, env = "GOTEL_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// Folder of the embedded database
+    /// Folder of the embedded database, and of what a replica keeps beside any other
     /// [default: data]
     #[arg(long, env = "GOTEL_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -90,6 +95,12 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The alerters; the terminal when none is configured.
     pub alerters: Vec<AlerterConfig>,
+    /// Called while all is well with the installation.
+    pub heartbeat: Option<Secret>,
+    /// Called while all is well with this replica.
+    pub replica_heartbeat: Option<Secret>,
+    /// Where this replica keeps what it must know while the database is away.
+    pub state_dir: PathBuf,
     /// How long things are kept.
     pub retention: Retention,
 }
@@ -161,6 +172,9 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
     let listen = scalars.listen.clone().or(file.listen).unwrap_or_else(|| LISTEN.into());
     let data_dir = scalars.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data"));
     let external_url = scalars.external_url.clone().or(file.external_url);
+    let database_url = database_url(scalars, file.database_url, file.database_url_file, &data_dir, env)?;
+    let (url, url_file) = (file.heartbeat_url, file.heartbeat_url_file);
+    let (replica_url, replica_file) = (file.replica_heartbeat_url, file.replica_heartbeat_url_file);
     Ok(Config {
         listen: listen.parse().map_err(|_| {
             Invalid::new(
@@ -168,12 +182,15 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
                 format!("{listen:?} is not an address with a port: write 127.0.0.1:8080 or 0.0.0.0:8080"),
             )
         })?,
-        database_url: database_url(scalars, file.database_url, file.database_url_file, &data_dir, env)?,
+        state_dir: state_dir(database_url.expose_secret(), data_dir),
+        database_url,
         external_url: external_url.map(|url| external(&url)).transpose()?,
         replica: replica(scalars.replica.clone().or(file.replica))?,
         auth_mode: scalars.auth,
         auth: file.auth,
         alerters: or_console(parse(file.alerters, env)?),
+        heartbeat: heartbeat::parse("heartbeatUrl", url, url_file, env)?,
+        replica_heartbeat: heartbeat::parse("replicaHeartbeatUrl", replica_url, replica_file, env)?,
         retention: Retention {
             history_ms: retention(
                 "retention.history",
@@ -221,6 +238,19 @@ fn database_url(
         (None, None, None) => format!("sqlite://{}", data_dir.join("gotel.db").display()),
     };
     Ok(url.into())
+}
+
+/// Beside an embedded database, wherever that is; else the data folder.
+fn state_dir(database_url: &str, data_dir: PathBuf) -> PathBuf {
+    let Some(rest) = database_url.strip_prefix("sqlite:") else { return data_dir };
+    let path = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
+    // `sqlite:///var/lib/gotel.db` is absolute, `sqlite://gotel.db` is not.
+    let path = if rest.starts_with("///") {
+        PathBuf::from(format!("/{}", path.trim_start_matches('/')))
+    } else {
+        path.into()
+    };
+    path.parent().map_or(data_dir, Path::to_path_buf)
 }
 
 fn has_password(url: &str) -> bool {

@@ -37,6 +37,7 @@ labels! {
     Loop { name }
     Route { route, method, code }
     StateOf { state }
+    Scope { scope }
 }
 
 /// Every figure this process exports.
@@ -70,6 +71,7 @@ pub struct Metrics {
     http_seconds: Histogram,
     loop_age: Family<Loop, Seconds>,
     reservations: Family<StateOf, Gauge>,
+    external_heartbeat_age: Family<Scope, Seconds>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -128,6 +130,7 @@ impl Metrics {
             http_seconds: latency(),
             loop_age: Family::default(),
             reservations: Family::default(),
+            external_heartbeat_age: Family::default(),
         };
         m.register();
         m
@@ -209,7 +212,18 @@ impl Metrics {
             s.clone(),
             self.http_seconds.clone(),
         );
-        r.register_with_unit("loop_age", "Time since a loop last ended a step", s, self.loop_age.clone());
+        r.register_with_unit(
+            "loop_age",
+            "Time since a loop last ended a step",
+            s.clone(),
+            self.loop_age.clone(),
+        );
+        r.register_with_unit(
+            "external_heartbeat_age",
+            "Time since a heartbeat URL last accepted a call, or since the start",
+            s,
+            self.external_heartbeat_age.clone(),
+        );
         r.register("reservations", "Reservations by state", self.reservations.clone());
     }
 
@@ -334,6 +348,11 @@ impl Metrics {
     /// Reservations by state.
     pub fn reservations(&self, state: &str, count: i64) {
         self.reservations.get_or_create(&StateOf { state: state.into() }).set(count);
+    }
+
+    /// Since a heartbeat URL last accepted a call.
+    pub fn external_heartbeat(&self, scope: &str, age: Duration) {
+        self.external_heartbeat_age.get_or_create(&Scope { scope: scope.into() }).set(age.as_secs_f64());
     }
 
     /// Reservations late, failed or overrun.

@@ -1,12 +1,17 @@
 //! One replica: every part wired, started in order, and ended in order.
 //!
-//! Promises: once [`Replica::start`] returns, check-ins are accepted and every loop runs. Ending it goes
+//! Promises: once [`Replica::start`] returns, check-ins are accepted and every loop runs. While it waits for a
+//! database that is away, the listener answers and the direct path tells ([`arrive`]). Ending it goes
 //! from the outside in: first nobody is sent here any more (`/readyz`), then requests in flight are
 //! answered, then the check-in queue is flushed and sends in flight end, and last the lease is given back.
 //! A task that ends by itself ends the process: half a monitor is none.
 
+mod arrive;
+mod direct;
+mod heartbeat;
+
 use crate::alert::dispatch::{Dispatcher, Parts};
-use crate::alert::{self, Reporter, orphans};
+use crate::alert::{self, Alerter, Reporter, orphans};
 use crate::checkin;
 use crate::clock;
 use crate::config::Config;
@@ -14,6 +19,9 @@ use crate::coordinator::{self, Context, Coordinator, lease::Timers};
 use crate::http::{self, App, Auth};
 use crate::lifecycle::{Loops, Tasks};
 use crate::metrics::Metrics;
+use crate::peers::direct::{Parts as Telling, Standing, Teller, Unwritten};
+use crate::peers::external::{Cycles, Heartbeat};
+use crate::peers::solo::Solo;
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
 use crate::store::dialect::Dialect;
@@ -23,10 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
-
-/// How long a start waits for its database.
-const DATABASE_WAIT: Duration = Duration::from_secs(60);
+use tokio::sync::{Notify, watch};
 
 /// How long ending may take once the HTTP server is done: the queue's flush and the sends' farewell.
 const END_LIMIT: Duration = Duration::from_secs(15);
@@ -60,13 +65,16 @@ pub enum StartError {
     /// The database does not.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A part that runs already has ended by itself.
+    #[error("{0}")]
+    Ended(String),
 }
 
 impl Replica {
     /// Starts everything on `listener`.
     ///
     /// # Errors
-    /// A setting that only shows now, a schema that is not ours, or no database within a minute.
+    /// A setting that only shows now, a schema that is not ours, or no database where waiting mends nothing.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let store = Store::open(config.database_url(), Arc::clone(&metrics))?;
@@ -88,16 +96,56 @@ impl Replica {
         let auth = Auth::decide(config.listen, config.auth_mode, &config.auth)?;
         let routes = Routes::new(config.alerters.iter().map(alert::AlerterConfig::card).collect());
         let alert_context = alert::Context { external_url: config.external_url.clone() };
-        let mut alerters = Vec::new();
+        let mut alerters: Vec<Arc<dyn Alerter>> = Vec::new();
         for alerter in &config.alerters {
-            alerters.push(alert::build(alerter, &alert_context)?);
+            alerters.push(alert::build(alerter, &alert_context)?.into());
         }
-        migrate(&store).await?;
+        let loops = Arc::new(Loops::default());
+        let (mut core, mut edge) = (Tasks::default(), Tasks::default());
+
+        // What needs no database: it may take long to be there.
+        let (solo, sight) = Solo::new(&config.replica, clock::boot_ms());
+        let (standing, unwritten) = (Standing::default(), Unwritten::default());
+        let teller = Teller::new(Telling {
+            store: store.clone(),
+            sight: sight.clone(),
+            unwritten: unwritten.clone(),
+            direct: Arc::new(direct::Alerters::new(&alerters, &routes)),
+            folder: config.state_dir.clone(),
+            replica: config.replica.clone(),
+            pulse: loops.register("direct", Duration::from_secs(30)),
+            standing: standing.clone(),
+        });
+        core.spawn_apart("direct", teller.run(core.stop()));
+        let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
+        let app = App {
+            store: store.clone(),
+            checkins,
+            routes: Arc::new(routes.clone()),
+            auth,
+            external_url: config.external_url.clone(),
+            replica: config.replica.clone(),
+            metrics: Arc::clone(&metrics),
+            loops: Arc::clone(&loops),
+            max_body: http::MAX_BODY,
+            counted: Default::default(),
+        };
+        let mut arrival = arrive::Arrival::new(&store, solo.clone());
+        let arrived = arrival.step().await?;
+        loops.wait(!arrived);
+        edge.spawn("http", http::serve(listener, http::router(Arc::new(app)), edge.stop()));
+        if !arrived {
+            tracing::warn!("listening on http://{addr}, and starting once the database is there");
+            let mut outcome = Ok(());
+            core.until(async { outcome = arrival.wait().await }).await.map_err(StartError::Ended)?;
+            outcome?;
+            loops.wait(false);
+        }
         let mut last = store.session();
         last.checkpoint().await?;
 
-        let loops = Arc::new(Loops::default());
-        let mut core = Tasks::default();
+        let (evaluated, evaluations) = watch::channel(None);
+        let witness = direct::Findings { solo, sight: sight.clone(), standing, unwritten, evaluated };
         let context = Context {
             routes: routes.clone(),
             srv: config.replica.clone(),
@@ -114,6 +162,7 @@ impl Replica {
             metrics: Arc::clone(&metrics),
             loops: Arc::clone(&loops),
             wake: Arc::clone(&wake),
+            witness: Arc::new(witness),
         };
         coordinator::start(&coordinator, &mut core);
         let reporter: Arc<dyn Reporter> =
@@ -121,7 +170,7 @@ impl Replica {
         for alerter in alerters {
             let pulse = loops.register(format!("alerter/{}", alerter.name()), Duration::from_secs(60));
             let dispatcher = Dispatcher::new(Parts {
-                alerter: alerter.into(),
+                alerter,
                 session: store.session(),
                 metrics: Arc::clone(&metrics),
                 reporter: Arc::clone(&reporter),
@@ -132,22 +181,24 @@ impl Replica {
             core.spawn("alerter", dispatcher.run(core.stop()));
         }
         core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
-        let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
-
-        let app = App {
-            store: store.clone(),
-            checkins,
-            routes: Arc::new(routes),
-            auth,
-            external_url: config.external_url.clone(),
-            replica: config.replica.clone(),
-            metrics: Arc::clone(&metrics),
-            loops: Arc::clone(&loops),
-            max_body: http::MAX_BODY,
-            counted: Default::default(),
-        };
-        let mut edge = Tasks::default();
-        edge.spawn("http", http::serve(listener, http::router(Arc::new(app)), edge.stop()));
+        let urls = [
+            ("heartbeatUrl", &config.heartbeat, Cycles::Evaluations(evaluations, store.clone())),
+            ("replicaHeartbeatUrl", &config.replica_heartbeat, Cycles::Watch(sight)),
+        ];
+        for (field, url, cycles) in urls {
+            let Some(url) = url else { continue };
+            let name = format!("heartbeat/{}", cycles.scope());
+            let (ping, pulse) =
+                (heartbeat::Url::new(field, url)?, loops.register(name, Duration::from_secs(30)));
+            let heartbeat = Heartbeat::new(cycles, Arc::new(ping), Arc::clone(&metrics), pulse);
+            core.spawn("heartbeat", heartbeat.run(core.stop()));
+        }
+        if config.heartbeat.is_none() && config.replica_heartbeat.is_none() {
+            tracing::info!(
+                "nobody watches this GoTel itself: if this machine dies, no alert comes. heartbeatUrl in the \
+                 configuration names a page to call while all is well (docs/configuration.md#who-watches-gotel)"
+            );
+        }
         Ok(Self { addr, store, metrics, loops, edge, core, last })
     }
 
@@ -182,36 +233,6 @@ pub fn writers(dialect: Dialect) -> usize {
         // One at a time is all that it takes.
         Dialect::Sqlite => 1,
         Dialect::MySql => 2,
-    }
-}
-
-/// Waits for the database, for a bounded while, and brings its schema up to date.
-async fn migrate(store: &Store) -> Result<(), StoreError> {
-    let started_us = clock::boot_us();
-    loop {
-        let waited = clock::since_us(started_us);
-        match store.migrate().await {
-            Ok(migrated) if migrated.applied > 0 => {
-                tracing::info!(
-                    version = migrated.version,
-                    applied = migrated.applied,
-                    "the schema is up to date"
-                );
-                return Ok(());
-            }
-            Ok(_) => return Ok(()),
-            Err(
-                e @ (StoreError::Schema(_)
-                | StoreError::InUse(_)
-                | StoreError::Data(_)
-                | StoreError::Other(_)),
-            ) => return Err(e),
-            Err(e) if waited >= DATABASE_WAIT || store.dialect() == Dialect::Sqlite => return Err(e),
-            Err(e) => {
-                tracing::warn!(error = %e, "waiting for the database");
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The mark that says when a check-in could last be accepted, and what is told when it was old; and a look
 //! at whether the reservations are evaluated while the database is reached.
 
-use super::{Context, Coordinator};
+use super::{Context, Coordinator, Witness};
 use crate::clock;
 use crate::lifecycle::Pulse;
 use crate::metrics::Metrics;
@@ -21,12 +21,18 @@ pub(super) struct Alive {
     period: Duration,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    witness: Arc<dyn Witness>,
     failing: bool,
     progress: Progress,
 }
 
 /// Without a complete evaluation by anybody for this long, while the database is reached, somebody is told.
 const STALLED_MS: i64 = 60_000;
+
+/// What is told then.
+const STALLED: &str = "No reservation was evaluated for more than a minute: late jobs are NOT noticed. The database \
+    is reached; look for locks held in it (LOCK TABLES, a long transaction) and at the log of the coordinator \
+    (/nodes says who it is).";
 
 /// Between two looks at it; and for how long it must have been seen so, since a start finds an old mark.
 const LOOK_EVERY_MS: i64 = 10_000;
@@ -76,6 +82,7 @@ impl Alive {
             period: Duration::from_secs(if c.store.dialect() == Dialect::Sqlite { 5 } else { 1 }),
             pulse: c.loops.register("alive", Duration::from_secs(30)),
             metrics: Arc::clone(&c.metrics),
+            witness: Arc::clone(&c.witness),
             failing: false,
             progress: Progress::default(),
         }
@@ -104,8 +111,10 @@ impl Alive {
     }
 
     async fn step(&mut self) {
-        let context = Arc::clone(&self.context);
-        match self.session.mark_alive(|outage| report(&context, outage)).await {
+        let (context, witness) = (Arc::clone(&self.context), Arc::clone(&self.witness));
+        let marked = self.session.mark_alive(|outage| report(&context, &*witness, outage)).await;
+        self.witness.database(marked.is_ok());
+        match marked {
             Ok(found) => {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the database is reached again");
@@ -141,10 +150,18 @@ impl Alive {
             return;
         }
         let outcome = match self.store.lease(COORDINATOR).await {
-            Ok(lease) => match self.progress.see(lease.and_then(|l| l.eval_age_ms), boot_ms) {
-                Some(tell) => self.tell(tell).await,
-                None => Ok(()),
-            },
+            Ok(lease) => {
+                let tell = self.progress.see(lease.and_then(|l| l.eval_age_ms), boot_ms);
+                let outcome = match tell {
+                    Some(tell) => self.tell(tell).await,
+                    None => Ok(()),
+                };
+                match (tell, &outcome) {
+                    (Some(Tell::Stalled), Err(_)) => self.witness.unwritten(SystemKind::Stalled, "", STALLED),
+                    _ => self.witness.settled(SystemKind::Stalled, ""),
+                }
+                outcome
+            }
             Err(e) => Err(e),
         };
         if let Err(e) = outcome {
@@ -159,10 +176,7 @@ impl Alive {
                 let report = SystemReport {
                     kind: SystemKind::Stalled,
                     subject: String::new(),
-                    text: "No reservation was evaluated for more than a minute: late jobs are NOT noticed. The database is \
-                           reached; look for locks held in it (LOCK TABLES, a long transaction) and at the log of the \
-                           coordinator (/nodes says who it is)."
-                        .into(),
+                    text: STALLED.into(),
                     since_ms: self.store.now_ms().await? - STALLED_MS,
                     targets: self.context.routes.defaults(&[], None),
                     srv: self.context.srv.clone(),
@@ -179,8 +193,11 @@ impl Alive {
     }
 }
 
-/// What is told of an own outage, once it is over.
-fn report(context: &Context, outage: Outage) -> SystemReport {
+/// What is told of an own outage, once it is over. Who was told of it while it lasted hears of its end in the
+/// same way, and not twice.
+fn report(context: &Context, witness: &dyn Witness, outage: Outage) -> SystemReport {
+    let mut targets = context.routes.defaults(&[], None);
+    targets.retain(|target| !witness.hears_of_outage(target));
     let length = duration::human(outage.to_ms - outage.from_ms);
     SystemReport {
         kind: SystemKind::Outage,
@@ -193,7 +210,7 @@ fn report(context: &Context, outage: Outage) -> SystemReport {
             message::utc(outage.to_ms)
         ),
         since_ms: outage.from_ms,
-        targets: context.routes.defaults(&[], None),
+        targets,
         srv: context.srv.clone(),
         life: Life::Over,
     }

@@ -14,9 +14,11 @@ mod evaluate;
 mod house;
 pub mod lease;
 mod plan;
+mod witness;
 
 pub use house::KEEP;
 pub use plan::{Context, plan};
+pub use witness::Witness;
 
 use crate::lifecycle::{Loops, Tasks};
 use crate::metrics::Metrics;
@@ -45,6 +47,8 @@ pub struct Coordinator {
     pub loops: Arc<Loops>,
     /// Rung when there is something in the outbox.
     pub wake: Arc<Notify>,
+    /// Hears what the loops find.
+    pub witness: Arc<dyn Witness>,
 }
 
 /// Whether this replica leads, for those who only want to know.

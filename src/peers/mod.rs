@@ -18,7 +18,11 @@
 //! | [`sight`] | what all of them came to: the types; pure |
 //! | `verdict` | what that means; pure |
 //! | `watch` | gathers the evidence, tells findings, shows them on the board |
-//! | `direct` | alerts that need no database |
-//! | `external` | the heartbeat to whoever monitors GoTel |
+//! | [`solo`] | the sight of a replica without peers |
+//! | [`direct`] | alerts that need no database |
+//! | [`external`] | the heartbeat to whoever monitors GoTel |
 
+pub mod direct;
+pub mod external;
 pub mod sight;
+pub mod solo;

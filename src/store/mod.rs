@@ -18,6 +18,7 @@ mod listing;
 mod outages;
 mod outbox;
 mod pool;
+mod probe;
 mod purge;
 mod reservations;
 mod runs;

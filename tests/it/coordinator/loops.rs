@@ -34,6 +34,7 @@ fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
         metrics: Arc::new(Metrics::new()),
         loops: Arc::clone(&loops),
         wake: Arc::default(),
+        witness: Arc::new(()),
     };
     let leads = coordinator::start(&coordinator, &mut tasks);
     Replica { leads, tasks, loops }

@@ -5,8 +5,10 @@
 mod clock;
 mod commands;
 mod database;
+mod direct;
 mod embedded;
 mod endpoints;
+mod external;
 mod input;
 mod invariants;
 mod network;
