@@ -113,6 +113,7 @@ impl Replica {
             direct: Arc::new(direct::Alerters::new(&alerters, &routes)),
             folder: config.state_dir.clone(),
             replica: config.replica.clone(),
+            unnamed: direct::name_of_database(config.database_url()),
             pulse: loops.register("direct", Duration::from_secs(30)),
             standing: standing.clone(),
         });

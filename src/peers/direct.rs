@@ -16,7 +16,8 @@
 //! so after [`CUT_OFF_MS`] this replica does.
 //!
 //! Does not promise one page: replicas that do not hear each other tell each for itself. They use one key,
-//! `gotel/<install id>/<kind>`, by which PagerDuty and Alertmanager fold them into one.
+//! `gotel/<install id>/<kind>`, by which PagerDuty and Alertmanager fold them into one. A replica that was never
+//! told the id, by database, file or peer, takes a digest of the database's address in its place.
 //!
 //! Races and their answers:
 //! - The process dies between a send and its note in the file: it is sent again under the same
@@ -160,9 +161,11 @@ impl Standing {
         self.read(|t| t.over_ms.is_none().then(|| words::standing(t)))
     }
 
-    /// Whether `target` heard without the database that it is away, and so hears of its return.
+    /// Whether `target` heard without the database that it is away, and has still to hear of its return.
     pub fn heard_of_outage(&self, target: &Target) -> bool {
-        let heard = |t: &Trouble| (t.is_about_database() && t.accepted.contains(target)).then_some(());
+        let heard = |t: &Trouble| {
+            (t.is_about_database() && t.over_ms.is_none() && t.accepted.contains(target)).then_some(())
+        };
         !self.read(heard).is_empty()
     }
 }

@@ -11,8 +11,21 @@ use crate::reservation::Notice;
 use crate::reservation::routing::{Routes, Target};
 use crate::store::SystemKind;
 use futures::future::BoxFuture;
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// A name for the installation before its database was ever reached: the same for all who use this address, and
+/// without user and password.
+pub(super) fn name_of_database(url: &str) -> String {
+    let place = match url::Url::parse(url) {
+        Ok(url) => {
+            format!("{}:{}{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(3306), url.path())
+        }
+        Err(_) => String::new(),
+    };
+    format!("db-{}", hex::encode(&Sha256::digest(place)[..8]))
+}
 
 /// The default alerters and their own recipients.
 pub(super) struct Alerters {
@@ -84,5 +97,17 @@ impl Witness for Findings {
 
     fn settled(&self, kind: SystemKind, subject: &str) {
         self.unwritten.settled(kind, subject);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_with_one_database_call_their_installation_alike() {
+        let name = name_of_database("mysql://eu:one@db.example.org/gotel");
+        assert_eq!(name, name_of_database("mysql://us:two@db.example.org:3306/gotel?ssl-mode=REQUIRED"));
+        assert_ne!(name, name_of_database("mysql://eu:one@db.example.org/other"));
     }
 }

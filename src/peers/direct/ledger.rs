@@ -126,6 +126,8 @@ type Key = (String, i64, Target);
 #[derive(Debug)]
 pub struct Ledger {
     srv: String,
+    /// What the installation is called while nobody knows its name.
+    unnamed: String,
     targets: Vec<Target>,
     troubles: Vec<Trouble>,
     tries: HashMap<Key, Tries>,
@@ -134,10 +136,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// What an earlier process has left, to be told to `targets` in the name of `srv`.
-    pub fn new(srv: &str, targets: Vec<Target>, troubles: Vec<Trouble>) -> Self {
-        let (srv, tries) = (srv.to_owned(), HashMap::new());
-        Self { srv, targets, troubles, tries, quiet_since_boot_ms: HashMap::new() }
+    /// What an earlier process has left, to be told to `targets` in the name of `srv`. `unnamed` stands for the
+    /// installation while its name is not known.
+    pub fn new(srv: &str, unnamed: &str, targets: Vec<Target>, troubles: Vec<Trouble>) -> Self {
+        let (srv, unnamed, tries) = (srv.to_owned(), unnamed.to_owned(), HashMap::new());
+        Self { srv, unnamed, targets, troubles, tries, quiet_since_boot_ms: HashMap::new() }
     }
 
     /// What is told or to be told.
@@ -161,7 +164,7 @@ impl Ledger {
         id: impl Fn() -> String,
     ) {
         if at.boot_ms - sight.boot_ms <= FRESH_MS {
-            let install = installation(install, sight);
+            let install = &installation(install, sight).unwrap_or(&self.unnamed).to_owned();
             let wall = |boot_ms: i64| at.wall_ms - (at.boot_ms - boot_ms);
             if let Some((kind, subject)) = due(sight, at.boot_ms) {
                 let since_ms = wall(sight.db_lost_since_boot_ms.unwrap_or(at.boot_ms));
@@ -256,7 +259,7 @@ impl Ledger {
 
     /// What is to be sent now. Each is on its way until [`Ledger::ended`] says how it went.
     pub fn sends(&mut self, boot_ms: i64) -> Vec<Message> {
-        let Self { srv, targets, troubles, tries, quiet_since_boot_ms } = self;
+        let Self { srv, targets, troubles, tries, quiet_since_boot_ms, .. } = self;
         let mut messages = Vec::new();
         for trouble in troubles.iter() {
             for target in targets.iter() {
@@ -317,11 +320,11 @@ impl Ledger {
     }
 }
 
-/// What the installation is called in keys: by the database, by a peer that knows it, or not yet at all.
-fn installation<'a>(install: &'a str, sight: &'a Sight) -> &'a str {
+/// What the installation is called in keys: by the database, or by a peer that knows it.
+fn installation<'a>(install: &'a str, sight: &'a Sight) -> Option<&'a str> {
     let peers = sight.peers.iter().filter_map(|peer| peer.said.as_ref());
     let mut names = std::iter::once(install).chain(peers.map(|said| said.install_id.as_str()));
-    names.find(|name| !name.is_empty()).unwrap_or("unknown")
+    names.find(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub struct Parts {
     pub folder: PathBuf,
     /// This replica.
     pub replica: String,
+    /// What the installation is called in keys while its name is not known.
+    pub unnamed: String,
     /// The loop's pulse.
     pub pulse: Arc<Pulse>,
     /// Where others look up what stands told.
@@ -75,7 +77,7 @@ impl Teller {
     pub fn new(parts: Parts) -> Self {
         let mut file = StateFile::of(&parts.folder, &parts.replica);
         let kept = file.read();
-        let ledger = Ledger::new(&parts.replica, parts.direct.targets(), kept.troubles);
+        let ledger = Ledger::new(&parts.replica, &parts.unnamed, parts.direct.targets(), kept.troubles);
         parts.standing.show(ledger.troubles());
         let (sends, on_the_way) = (JoinSet::new(), Vec::new());
         Self { parts, ledger, file, install_id: kept.install_id, sends, on_the_way }

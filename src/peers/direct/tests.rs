@@ -49,6 +49,9 @@ const ME: (SystemKind, &str) = (SystemKind::PeerNoDb, "me");
 /// Until then the peer is heard.
 const SILENT: i64 = -HEARD_MS - 1;
 
+/// A peer: when it was heard, whether the database is there for it, and what it has told.
+type Heard<'a> = (i64, bool, &'a [(SystemKind, &'a str)]);
+
 /// At which moment each replica tells, with a peer that was heard `heard` before that moment.
 #[rstest]
 #[case::alone(0, None, LOST_MS, Some(GONE))]
@@ -65,7 +68,7 @@ const SILENT: i64 = -HEARD_MS - 1;
 #[case::cut_off_from_a_peer_that_fell_silent(0, Some((SILENT, true, &[][..])), LOST_MS, Some(GONE))]
 fn each_replica_tells_in_its_turn(
     #[case] rank: usize,
-    #[case] with: Option<(i64, bool, &[(SystemKind, &str)])>,
+    #[case] with: Option<Heard<'_>>,
     #[case] from_ms: i64,
     #[case] told: Option<(SystemKind, &str)>,
 ) {

@@ -16,7 +16,7 @@ fn to(alerter: &str) -> Target {
 }
 
 fn ledger() -> Ledger {
-    Ledger::new("me", vec![to("hook"), to("pager")], Vec::new())
+    Ledger::new("me", "unnamed", vec![to("hook"), to("pager")], Vec::new())
 }
 
 fn gone(boot_ms: i64) -> Sight {
@@ -185,7 +185,8 @@ fn a_process_that_was_restarted_tells_only_what_was_not_accepted() {
     end(&mut first, &told[..1], true, LOST_MS);
     let kept = serde_json::to_string(first.troubles()).unwrap();
     // The boot clock of the next process may be another machine's.
-    let mut next = Ledger::new("me", vec![to("hook"), to("pager")], serde_json::from_str(&kept).unwrap());
+    let mut next =
+        Ledger::new("me", "unnamed", vec![to("hook"), to("pager")], serde_json::from_str(&kept).unwrap());
     let sent = look(&mut next, &Sight { db_lost_since_boot_ms: Some(4_000), ..gone(5_000) }, &[]);
     assert_eq!(sent, told[1..], "the same message as the first process sent");
     end(&mut next, &sent, true, 5_000);
@@ -199,7 +200,7 @@ fn an_alerter_that_is_configured_no_longer_holds_nothing_open() {
     let mut first = ledger();
     let told = look(&mut first, &gone(LOST_MS), &[]);
     end(&mut first, &told, true, LOST_MS);
-    let mut next = Ledger::new("me", vec![to("mail")], first.troubles().to_vec());
+    let mut next = Ledger::new("me", "unnamed", vec![to("mail")], first.troubles().to_vec());
     look(&mut next, &back(62_000), &[]);
     look(&mut next, &back(62_000 + BACK_MS), &[]);
     look(&mut next, &back(63_000 + BACK_MS), &[]);
@@ -236,6 +237,9 @@ fn a_start_without_a_database_knows_the_installation_from_a_peer() {
     let sight = Sight { boot_ms: LOST_MS, ..lost(0, vec![peer("b", LOST_MS, false, &[])]) };
     ledger.step(&sight, &[], "", at(LOST_MS), || "id".into());
     assert_eq!(ledger.troubles()[0].dedup_key, "gotel/inst/db-gone");
+    let mut ledger = super::tests::ledger();
+    ledger.step(&gone(LOST_MS), &[], "", at(LOST_MS), || "id".into());
+    assert_eq!(ledger.troubles()[0].dedup_key, "gotel/unnamed/db-gone", "nobody knows it");
 }
 
 #[test]
@@ -273,7 +277,7 @@ proptest! {
             lost_since = if ok { None } else { Some(lost_since.unwrap_or(boot_ms - 60_000)) };
             if restarted && on_the_way.is_empty() {
                 let kept = ledger.troubles().to_vec();
-                ledger = Ledger::new("me", vec![to("hook"), to("pager")], kept);
+                ledger = Ledger::new("me", "unnamed", vec![to("hook"), to("pager")], kept);
             }
             let sight = Sight { db_lost_since_boot_ms: lost_since, ..back(boot_ms) };
             ledger.step(&sight, &[], "inst", at(boot_ms), || format!("id-{boot_ms}"));
