@@ -117,7 +117,7 @@ impl Loops {
     }
 
     /// Whether the start waits for the database from now on, or no longer.
-    pub fn wait(&self, waiting: bool) {
+    pub fn set_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
     }
 

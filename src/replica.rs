@@ -132,15 +132,15 @@ impl Replica {
             counted: Default::default(),
         };
         let mut arrival = arrive::Arrival::new(&store, solo.clone());
-        let arrived = arrival.step().await?;
-        loops.wait(!arrived);
+        let arrived = arrival.soon().await?;
+        loops.set_waiting(!arrived);
         edge.spawn("http", http::serve(listener, http::router(Arc::new(app)), edge.stop()));
         if !arrived {
-            tracing::warn!("listening on http://{addr}, and starting once the database is there");
+            tracing::warn!("listening on http://{addr}: check-ins get 503 until the database is there");
             let mut outcome = Ok(());
             core.until(async { outcome = arrival.wait().await }).await.map_err(StartError::Ended)?;
             outcome?;
-            loops.wait(false);
+            loops.set_waiting(false);
         }
         let mut last = store.session();
         last.checkpoint().await?;

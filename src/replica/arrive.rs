@@ -1,6 +1,6 @@
 //! The start while the database is away.
 //!
-//! Promises: what could be done without a database is done while waiting for it: the listener answers, with 503
+//! Promises: what can be done without a database is done while waiting for it: after 10 s the listener answers, 503
 //! and `Retry-After` but for `/livez`, `/metrics`, `/nodes` and the document; `/readyz` says what it waits for;
 //! and the direct path tells that the database is gone, as at any other time. Waiting has no end on MySQL and
 //! MariaDB: a process that gives up and is started again would say less. A schema that is not ours, a wrong
@@ -18,6 +18,10 @@ use std::time::Duration;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// A database that is only slow to come is waited for so long before the listener answers: whoever connects
+/// meanwhile waits in the kernel's queue and is served, instead of hearing 503.
+const PATIENCE_MS: i64 = 10_000;
 
 /// Between two lines that say the same.
 const SAY_AGAIN_MS: i64 = 60_000;
@@ -39,7 +43,7 @@ impl Arrival {
     ///
     /// # Errors
     /// What waiting does not mend.
-    pub(super) async fn step(&mut self) -> Result<bool, StoreError> {
+    async fn step(&mut self) -> Result<bool, StoreError> {
         let outcome = self.try_once().await;
         if matches!(&outcome, Err(e) if !may_pass(e) || self.store.dialect() == Dialect::Sqlite) {
             return outcome.map(|()| false);
@@ -50,6 +54,21 @@ impl Arrival {
             self.say(e);
         }
         Ok(outcome.is_ok())
+    }
+
+    /// Tries for a little while; false: the database is away.
+    ///
+    /// # Errors
+    /// As [`Arrival::step`].
+    pub(super) async fn soon(&mut self) -> Result<bool, StoreError> {
+        let started = clock::boot_ms();
+        while !self.step().await? {
+            if clock::boot_ms() - started >= PATIENCE_MS {
+                return Ok(false);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(true)
     }
 
     /// Tries until the database is there.
@@ -85,7 +104,7 @@ impl Arrival {
         let (text, now) = (error.to_string(), clock::boot_ms());
         let known = |(said, at): &(String, i64)| *said == text && now - at < SAY_AGAIN_MS;
         if !self.said.as_ref().is_some_and(known) {
-            tracing::warn!(error = text, "waiting for the database: check-ins get 503");
+            tracing::warn!(error = text, "waiting for the database");
             self.said = Some((text, now));
         }
     }

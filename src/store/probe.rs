@@ -5,13 +5,12 @@ use super::dialect::Dialect;
 use super::error::{Result, StoreError};
 use super::session::{Rule, Session, sql, transact};
 use sqlx::Row;
-use std::time::Duration;
 
 impl Session {
     /// Whether the database may take writes, whatever its schema: it begins and commits a transaction, and says
     /// that it is not read-only. It is not written to: what a full disk does shows at the first real write.
     pub async fn probe(&mut self) -> Result<()> {
-        transact!(&mut *self, Rule::named("probe").within(Duration::from_secs(2)).tries(1), |tx| {
+        transact!(&mut *self, Rule::named("probe").tries(1), |tx| {
             if tx.inner().dialect == Dialect::MySql {
                 let row = tx.one(sql("SELECT CAST(@@read_only AS SIGNED)")).await?;
                 if row.try_get::<i64, _>(0)? != 0 {
