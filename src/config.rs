@@ -6,13 +6,14 @@
 //! Does not promise: that a database or a mail server answers. `gotel alerter test` and the start tell.
 
 mod database;
+mod heartbeat;
 mod locate;
 
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
 use crate::http::auth::{AuthConfig, Mode};
 use crate::peers::config::{self as peers, PeersConfig};
 use crate::reservation::{Invalid, duration};
-use crate::secret::{Lookup, process_env};
+use crate::secret::{Lookup, Secret, process_env};
 use crate::store::Retention;
 use crate::store::dialect::Dialect;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,6 +37,10 @@ struct File {
     replica: Option<String>,
     auth: AuthConfig,
     alerters: Vec<Written>,
+    heartbeat_url: Option<String>,
+    heartbeat_url_file: Option<PathBuf>,
+    replica_heartbeat_url: Option<String>,
+    replica_heartbeat_url_file: Option<PathBuf>,
     retention: WrittenRetention,
     peers: Option<peers::Written>,
 }
@@ -59,7 +64,7 @@ pub struct Scalars {
     #[arg(long, env = "GOTEL_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// Folder of the embedded database
+    /// Folder of the embedded database, and of what a replica keeps beside any other
     /// [default: data]
     #[arg(long, env = "GOTEL_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -95,6 +100,12 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The alerters; the terminal when none is configured.
     pub alerters: Vec<AlerterConfig>,
+    /// Called while all is well with the installation.
+    pub heartbeat: Option<Secret>,
+    /// Called while all is well with this replica.
+    pub replica_heartbeat: Option<Secret>,
+    /// Where this replica keeps what it must know while the database is away.
+    pub state_dir: PathBuf,
     /// How long things are kept.
     pub retention: Retention,
     /// The other replicas; None: this one is alone.
@@ -177,7 +188,10 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
         &data_dir,
         env,
     )?;
-    let dialect = database_urls.first().and_then(|url| Dialect::of_url(url.expose_secret()));
+    let first_url = database_urls.first().map_or("", |url| url.expose_secret());
+    let dialect = Dialect::of_url(first_url);
+    let (url, url_file) = (file.heartbeat_url, file.heartbeat_url_file);
+    let (replica_url, replica_file) = (file.replica_heartbeat_url, file.replica_heartbeat_url_file);
     Ok(Config {
         listen: listen.parse().map_err(|_| {
             Invalid::new(
@@ -186,12 +200,15 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
             )
         })?,
         peers: file.peers.map(|written| peers::parse(written, &replica, dialect, env)).transpose()?,
+        state_dir: state_dir(first_url, data_dir),
         database_urls,
         external_url: external_url.map(|url| external(&url)).transpose()?,
         replica,
         auth_mode: scalars.auth,
         auth: file.auth,
         alerters: or_console(parse(file.alerters, env)?),
+        heartbeat: heartbeat::parse("heartbeatUrl", url, url_file, env)?,
+        replica_heartbeat: heartbeat::parse("replicaHeartbeatUrl", replica_url, replica_file, env)?,
         retention: Retention {
             history_ms: retention(
                 "retention.history",
@@ -205,6 +222,19 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
             )?,
         },
     })
+}
+
+/// Beside an embedded database, wherever that is; else the data folder.
+fn state_dir(database_url: &str, data_dir: PathBuf) -> PathBuf {
+    let Some(rest) = database_url.strip_prefix("sqlite:") else { return data_dir };
+    let path = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
+    // `sqlite:///var/lib/gotel.db` is absolute, `sqlite://gotel.db` is not.
+    let path = if rest.starts_with("///") {
+        PathBuf::from(format!("/{}", path.trim_start_matches('/')))
+    } else {
+        path.into()
+    };
+    path.parent().map_or(data_dir, Path::to_path_buf)
 }
 
 fn external(text: &str) -> Result<String, Invalid> {

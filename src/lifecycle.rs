@@ -76,6 +76,7 @@ impl LoopAge {
 pub struct Loops {
     pulses: Mutex<Vec<Arc<Pulse>>>,
     draining: AtomicBool,
+    waiting: AtomicBool,
 }
 
 impl Loops {
@@ -113,6 +114,16 @@ impl Loops {
     /// From now on `/readyz` says no.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the start waits for the database from now on, or no longer.
+    pub fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Whether this process has not reached its database yet.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether this process is on its way out.

@@ -39,6 +39,7 @@ labels! {
     StateOf { state }
     PeerState { peer, state }
     PeerCall { peer, result }
+    Scope { scope }
 }
 
 /// Every figure this process exports.
@@ -76,6 +77,7 @@ pub struct Metrics {
     peer_state: Family<PeerState, Gauge>,
     peer_calls: Family<PeerCall, Counter>,
     peer_rejected: Family<Cause, Counter>,
+    external_heartbeat_age: Family<Scope, Seconds>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -138,6 +140,7 @@ impl Metrics {
             peer_state: Family::default(),
             peer_calls: Family::default(),
             peer_rejected: Family::default(),
+            external_heartbeat_age: Family::default(),
         };
         m.register();
         m
@@ -224,7 +227,18 @@ impl Metrics {
             s.clone(),
             self.http_seconds.clone(),
         );
-        r.register_with_unit("loop_age", "Time since a loop last ended a step", s, self.loop_age.clone());
+        r.register_with_unit(
+            "loop_age",
+            "Time since a loop last ended a step",
+            s.clone(),
+            self.loop_age.clone(),
+        );
+        r.register_with_unit(
+            "external_heartbeat_age",
+            "Time since a heartbeat URL last accepted a call, or since the start",
+            s,
+            self.external_heartbeat_age.clone(),
+        );
         r.register("reservations", "Reservations by state", self.reservations.clone());
         r.register("peer_state", "1 for what this replica believes of a peer", self.peer_state.clone());
         r.register("peer_calls", "Heartbeats sent to a peer", self.peer_calls.clone());
@@ -357,6 +371,11 @@ impl Metrics {
     /// Reservations by state.
     pub fn reservations(&self, state: &str, count: i64) {
         self.reservations.get_or_create(&StateOf { state: state.into() }).set(count);
+    }
+
+    /// Since a heartbeat URL last accepted a call.
+    pub fn external_heartbeat(&self, scope: &str, age: Duration) {
+        self.external_heartbeat_age.get_or_create(&Scope { scope: scope.into() }).set(age.as_secs_f64());
     }
 
     /// Reservations late, failed or overrun.

@@ -1,15 +1,19 @@
 //! One replica: every part wired, started in order, and ended in order.
 //!
-//! Promises: once [`Replica::start`] returns, check-ins are accepted and every loop runs. Ending it goes
+//! Promises: once [`Replica::start`] returns, check-ins are accepted and every loop runs. While it waits for a
+//! database that is away, the listener answers and the direct path tells ([`arrive`]). Ending it goes
 //! from the outside in: first nobody is sent here any more (`/readyz`), then requests in flight are
 //! answered, then the check-in queue is flushed and sends in flight end, and last the lease is given back.
 //! A task that ends by itself ends the process: half a monitor is none. The replica's row goes last of all,
 //! so that the others miss it only if this order was not kept.
 
+mod arrive;
+mod direct;
+mod heartbeat;
 mod trouble;
 
 use crate::alert::dispatch::{Dispatcher, Parts};
-use crate::alert::{self, Reporter, orphans};
+use crate::alert::{self, Alerter, Reporter, orphans};
 use crate::board::Board;
 use crate::checkin;
 use crate::clock;
@@ -18,7 +22,10 @@ use crate::coordinator::{self, Context, Coordinator, lease::Timers};
 use crate::http::{self, App, Auth};
 use crate::lifecycle::{Bar, Loops, Tasks};
 use crate::metrics::Metrics;
-use crate::peers;
+use crate::peers::direct::{Parts as Telling, Standing, Teller, Unwritten};
+use crate::peers::external::{Cycles, Heartbeat};
+use crate::peers::solo::Solo;
+use crate::peers::{self, Peers};
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
 use crate::store::dialect::Dialect;
@@ -27,11 +34,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use trouble::Trouble;
-
-/// How long a start waits for its database.
-const DATABASE_WAIT: Duration = Duration::from_secs(60);
 
 /// How long ending may take once the HTTP server is done: the queue's flush and the sends' farewell.
 const END_LIMIT: Duration = Duration::from_secs(15);
@@ -70,13 +74,16 @@ pub enum StartError {
     /// The database does not.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A part that runs already has ended by itself.
+    #[error("{0}")]
+    Ended(String),
 }
 
 impl Replica {
     /// Starts everything on `listener`.
     ///
     /// # Errors
-    /// A setting that only shows now, a schema that is not ours, or no database within a minute.
+    /// A setting that only shows now, a schema that is not ours, or no database where waiting mends nothing.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let store = Store::open_any(&config.database_urls(), Arc::clone(&metrics))?;
@@ -98,61 +105,24 @@ impl Replica {
         let auth = Auth::decide(config.listen, config.auth_mode, &config.auth)?;
         let routes = Routes::new(config.alerters.iter().map(alert::AlerterConfig::card).collect());
         let alert_context = alert::Context { external_url: config.external_url.clone() };
-        let mut alerters = Vec::new();
+        let mut alerters: Vec<Arc<dyn Alerter>> = Vec::new();
         for alerter in &config.alerters {
-            alerters.push(alert::build(alerter, &alert_context)?);
+            alerters.push(alert::build(alerter, &alert_context)?.into());
         }
-        let peer_listener = match &config.peers {
-            Some(peers) => Some(http::listen(peers.listen).map_err(|e| {
-                Invalid::new("peers.listen", format!("cannot listen on {}: {e}", peers.listen))
-            })?),
-            None => None,
-        };
-        migrate(&store).await?;
-        warn_of_losses(&store).await;
-        let mut last = store.session();
-        last.checkpoint().await?;
-
         let loops = Arc::new(Loops::default());
-        let mut core = Tasks::default();
-        let context = Context {
-            routes: routes.clone(),
-            srv: config.replica.clone(),
-            install_id: store.install_id().to_owned(),
-            external_url: config.external_url.clone(),
-        };
-        let wake = Arc::new(Notify::new());
-        let coordinator = Coordinator {
-            store: store.clone(),
-            context: Arc::new(context),
-            replica: config.replica.clone(),
-            timers: Timers::of(store.dialect()),
-            keep: config.retention,
-            metrics: Arc::clone(&metrics),
-            loops: Arc::clone(&loops),
-            wake: Arc::clone(&wake),
-        };
-        let leads = coordinator::start(&coordinator, &mut core);
-        let reporter: Arc<dyn Reporter> =
-            Arc::new(Trouble { store: store.clone(), routes: routes.clone(), srv: config.replica.clone() });
-        for alerter in alerters {
-            let pulse = loops.register(format!("alerter/{}", alerter.name()), Duration::from_secs(60));
-            let dispatcher = Dispatcher::new(Parts {
-                alerter: alerter.into(),
-                session: store.session(),
-                metrics: Arc::clone(&metrics),
-                reporter: Arc::clone(&reporter),
-                wake: Arc::clone(&wake),
-                beat: Arc::new(move || pulse.beat()),
-                srv: config.replica.clone(),
-            });
-            core.spawn("alerter", dispatcher.run(core.stop()));
-        }
-        core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
-        let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
+        let (mut core, mut edge, mut row) = (Tasks::default(), Tasks::default(), Tasks::default());
+        let (wake, bar, board) = (Arc::new(Notify::new()), Arc::new(Bar::default()), Board::default());
+        let (publish, leads) = watch::channel(None);
 
-        let (mut edge, mut row, board) = (Tasks::default(), Tasks::default(), Board::default());
-        if let (Some(peers), Some(listener)) = (&config.peers, peer_listener) {
+        // What needs no database: it may take long to be there.
+        let (solo, alone) = Solo::new(&config.replica, clock::boot_ms());
+        let (standing, unwritten) = (Standing::default(), Unwritten::default());
+        let mut sight = alone;
+        if let Some(peers) = &config.peers {
+            let listener = http::listen(peers.listen).map_err(|e| {
+                Invalid::new("peers.listen", format!("cannot listen on {}: {e}", peers.listen))
+            })?;
+            let told = standing.clone();
             let parts = peers::Parts {
                 store: store.clone(),
                 config: peers.clone(),
@@ -163,17 +133,32 @@ impl Replica {
                 metrics: Arc::clone(&metrics),
                 loops: Arc::clone(&loops),
                 board: board.clone(),
-                bar: Bar::default(),
+                bar: Arc::clone(&bar),
                 wake: Arc::clone(&wake),
-                told: Arc::new(Vec::new),
+                told: Arc::new(move || told.told(clock::wall_ms())),
+                unwritten: unwritten.clone(),
             };
-            let peers = peers::start(parts, &mut row);
-            edge.spawn("peers", http::serve_few(listener, peers.router, edge.stop()));
+            let Peers { sight: seen, router } = peers::start(parts, &mut row);
+            edge.spawn("peers", http::serve_few(listener, router, edge.stop()));
+            sight = seen;
         }
+        let teller = Teller::new(Telling {
+            store: store.clone(),
+            sight: sight.clone(),
+            unwritten: unwritten.clone(),
+            direct: Arc::new(direct::Alerters::new(&alerters, &routes)),
+            folder: config.state_dir.clone(),
+            replica: config.replica.clone(),
+            unnamed: direct::name_of_database(config.database_urls().first().copied().unwrap_or_default()),
+            pulse: loops.register("direct", Duration::from_secs(30)),
+            standing: standing.clone(),
+        });
+        core.spawn_apart("direct", teller.run(core.stop()));
+        let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
         let app = App {
             store: store.clone(),
             checkins,
-            routes: Arc::new(routes),
+            routes: Arc::new(routes.clone()),
             auth,
             external_url: config.external_url.clone(),
             replica: config.replica.clone(),
@@ -183,7 +168,75 @@ impl Replica {
             counted: Default::default(),
             board,
         };
+        let mut arrival = arrive::Arrival::new(&store, solo.clone());
+        let arrived = arrival.soon().await?;
+        loops.set_waiting(!arrived);
         edge.spawn("http", http::serve(listener, http::router(Arc::new(app)), edge.stop()));
+        if !arrived {
+            tracing::warn!("listening on http://{addr}: check-ins get 503 until the database is there");
+            let mut outcome = Ok(());
+            core.until(async { outcome = arrival.wait().await }).await.map_err(StartError::Ended)?;
+            outcome?;
+            loops.set_waiting(false);
+        }
+        warn_of_losses(&store).await;
+        let mut last = store.session();
+        last.checkpoint().await?;
+
+        let (evaluated, evaluations) = watch::channel(None);
+        let witness = direct::Findings { solo, sight: sight.clone(), standing, unwritten, evaluated };
+        let context = Context {
+            routes: routes.clone(),
+            srv: config.replica.clone(),
+            install_id: store.install_id().to_owned(),
+            external_url: config.external_url.clone(),
+        };
+        let coordinator = Coordinator {
+            store: store.clone(),
+            context: Arc::new(context),
+            replica: config.replica.clone(),
+            timers: Timers::of(store.dialect()),
+            keep: config.retention,
+            metrics: Arc::clone(&metrics),
+            loops: Arc::clone(&loops),
+            wake: Arc::clone(&wake),
+            witness: Arc::new(witness),
+        };
+        coordinator::start(&coordinator, publish, &mut core);
+        let reporter: Arc<dyn Reporter> =
+            Arc::new(Trouble { store: store.clone(), routes: routes.clone(), srv: config.replica.clone() });
+        for alerter in alerters {
+            let pulse = loops.register(format!("alerter/{}", alerter.name()), Duration::from_secs(60));
+            let dispatcher = Dispatcher::new(Parts {
+                alerter,
+                session: store.session(),
+                metrics: Arc::clone(&metrics),
+                reporter: Arc::clone(&reporter),
+                wake: Arc::clone(&wake),
+                beat: Arc::new(move || pulse.beat()),
+                srv: config.replica.clone(),
+            });
+            core.spawn("alerter", dispatcher.run(core.stop()));
+        }
+        core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
+        let urls = [
+            ("heartbeatUrl", &config.heartbeat, Cycles::Evaluations(evaluations, store.clone())),
+            ("replicaHeartbeatUrl", &config.replica_heartbeat, Cycles::Watch(sight)),
+        ];
+        for (field, url, cycles) in urls {
+            let Some(url) = url else { continue };
+            let name = format!("heartbeat/{}", cycles.scope());
+            let (ping, pulse) =
+                (heartbeat::Url::new(field, url)?, loops.register(name, Duration::from_secs(30)));
+            let heartbeat = Heartbeat::new(cycles, Arc::new(ping), Arc::clone(&metrics), pulse);
+            core.spawn("heartbeat", heartbeat.run(core.stop()));
+        }
+        if config.heartbeat.is_none() && config.replica_heartbeat.is_none() && config.peers.is_none() {
+            tracing::info!(
+                "nobody watches this GoTel itself: if this machine dies, no alert comes. heartbeatUrl in the \
+                 configuration names a page to call while all is well (docs/configuration.md#who-watches-gotel)"
+            );
+        }
         Ok(Self { addr, store, metrics, loops, edge, core, row, last })
     }
 
@@ -226,36 +279,6 @@ pub fn writers(dialect: Dialect) -> usize {
         // One at a time is all that it takes.
         Dialect::Sqlite => 1,
         Dialect::MySql => 2,
-    }
-}
-
-/// Waits for the database, for a bounded while, and brings its schema up to date.
-async fn migrate(store: &Store) -> Result<(), StoreError> {
-    let started_us = clock::boot_us();
-    loop {
-        let waited = clock::since_us(started_us);
-        match store.migrate().await {
-            Ok(migrated) if migrated.applied > 0 => {
-                tracing::info!(
-                    version = migrated.version,
-                    applied = migrated.applied,
-                    "the schema is up to date"
-                );
-                return Ok(());
-            }
-            Ok(_) => return Ok(()),
-            Err(
-                e @ (StoreError::Schema(_)
-                | StoreError::InUse(_)
-                | StoreError::Data(_)
-                | StoreError::Other(_)),
-            ) => return Err(e),
-            Err(e) if waited >= DATABASE_WAIT || store.dialect() == Dialect::Sqlite => return Err(e),
-            Err(e) => {
-                tracing::warn!(error = %e, "waiting for the database");
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-        }
     }
 }
 

@@ -63,8 +63,11 @@ fn no_certificate(path: &Path) -> String {
     format!("the file {} holds no certificate: write the path of a PEM file", path.display())
 }
 
-/// A URL that a request may be sent to. The error does not repeat it, as it may be secret.
-pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+/// A URL that a request may be sent to.
+///
+/// # Errors
+/// What is wrong with it. It is not repeated, as it may be secret.
+pub fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|e| format!("is not a URL ({e}): write https://example.org/hook"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("is neither http:// nor https://: write https://example.org/hook".into());

@@ -26,7 +26,7 @@ pub mod smtp;
 pub mod webhook;
 
 pub use config::AlerterConfig;
-pub use http::client;
+pub use http::{client, parse_url};
 
 use crate::reservation::{Event, Invalid, Notice, Reason};
 use crate::store;

@@ -98,6 +98,27 @@ fn a_flag_outranks_the_file() {
     "alerters:\n  - name: a\n    type: mail\n",
     "gotel.yaml:3: type: unknown variant `mail`, expected one of"
 )]
+#[case::two_heartbeats(
+    "heartbeatUrl: https://a.example/hush\nheartbeatUrlFile: y\n",
+    "gotel.yaml:1: heartbeatUrl: is given beside heartbeatUrlFile: keep one of the two"
+)]
+#[case::no_heartbeat_file(
+    "heartbeatUrlFile: /nonexistent\n",
+    "gotel.yaml:1: heartbeatUrlFile: cannot read the file"
+)]
+#[case::no_heartbeat_variable(
+    "replicaHeartbeatUrl: ${HB}\n",
+    "gotel.yaml:1: replicaHeartbeatUrl: the environment"
+)]
+#[case::no_heartbeat_url("heartbeatUrl: a.example/hush\n", "gotel.yaml:1: heartbeatUrl: is not a URL")]
+#[case::password_in_a_heartbeat(
+    "heartbeatUrl: https://me:hush@a.example/\n",
+    "gotel.yaml:1: heartbeatUrl: holds a user name or password: use an address that is secret by itself"
+)]
+#[case::mysql_for_a_heartbeat(
+    "replicaHeartbeatUrl: ${SECRET}\n",
+    "gotel.yaml:1: replicaHeartbeatUrl: holds a user name or password"
+)]
 #[case::nothing_in_a_token("auth:\n  tokens:\n    - name: a\n", "gotel.yaml:3: `scopes` is missing here")]
 fn a_mistake_names_file_line_and_field(#[case] text: &str, #[case] begins: &str) {
     let error = load(text).unwrap_err();
@@ -139,4 +160,25 @@ fn endpoints_come_from_the_list_its_file_or_the_environment_in_their_order() {
     let scalars = Scalars { database_url: Some("mysql://flag/gotel".into()), ..Scalars::default() };
     let config = load_with("database: { urls: [mysql://db/gotel] }\n", &scalars).unwrap();
     assert_eq!(config.database_urls(), ["mysql://flag/gotel"], "a flag outranks the file");
+}
+
+#[test]
+fn a_heartbeat_url_is_read_and_never_printed() {
+    let config = load("heartbeatUrl: https://hc.example/hush\n").unwrap();
+    assert_eq!(config.heartbeat.as_ref().unwrap().expose(), "https://hc.example/hush");
+    assert!(config.replica_heartbeat.is_none() && !format!("{config:?}").contains("hush"));
+}
+
+#[rstest]
+#[case("databaseUrl: sqlite:///var/lib/gotel/g.db?mode=rwc\n", "/var/lib/gotel")]
+#[case("databaseUrl: sqlite://here/g.db\n", "here")]
+#[case("databaseUrl: sqlite://g.db\n", "")]
+#[case("databaseUrl: ${SECRET}\ndataDir: /d\n", "/d")]
+#[case("dataDir: /d\n", "/d")]
+#[case("", "data")]
+fn a_replica_keeps_its_own_notes_beside_an_embedded_database_or_in_the_data_folder(
+    #[case] text: &str,
+    #[case] folder: &str,
+) {
+    assert_eq!(load(text).unwrap().state_dir, Path::new(folder));
 }

@@ -4,7 +4,7 @@
 //! the process.
 
 use super::clock_watch::ClockWatch;
-use super::{Context, Coordinator};
+use super::{Context, Coordinator, Witness};
 use crate::clock;
 use crate::lifecycle::Pulse;
 use crate::metrics::Metrics;
@@ -24,6 +24,7 @@ pub(super) struct Alive {
     period: Duration,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
+    witness: Arc<dyn Witness>,
     failing: bool,
     progress: Progress,
     schema: Schema,
@@ -41,6 +42,11 @@ enum Schema {
 
 /// Without a complete evaluation by anybody for this long, while the database is reached, somebody is told.
 const STALLED_MS: i64 = 60_000;
+
+/// What is told then.
+const STALLED: &str = "No reservation was evaluated for more than a minute: late jobs are NOT noticed. The database \
+    is reached; look for locks held in it (LOCK TABLES, a long transaction) and at the log of the coordinator \
+    (/nodes says who it is).";
 
 /// Between two looks at it; and for how long it must have been seen so, since a start finds an old mark.
 const LOOK_EVERY_MS: i64 = 10_000;
@@ -90,6 +96,7 @@ impl Alive {
             period: Duration::from_secs(if c.store.dialect() == Dialect::Sqlite { 5 } else { 1 }),
             pulse: c.loops.register("alive", Duration::from_secs(30)),
             metrics: Arc::clone(&c.metrics),
+            witness: Arc::clone(&c.witness),
             failing: false,
             progress: Progress::default(),
             schema: Schema::Ours,
@@ -127,10 +134,19 @@ impl Alive {
     }
 
     async fn step(&mut self) {
-        let context = Arc::clone(&self.context);
+        let (context, witness) = (Arc::clone(&self.context), Arc::clone(&self.witness));
         let watch = self.clock;
         let judge = |mark: &Mark| watch.judge(mark);
-        match self.session.watch_alive(judge, |mark, found| reports(&context, mark, found)).await {
+        let told = |mark: &Mark, found: &MarkFound| reports(&context, &*witness, mark, found);
+        let marked = self.session.watch_alive(judge, told).await;
+        let takes_writes = match &marked {
+            Ok(_) => true,
+            // Tables that somebody has locked are not a database that is gone.
+            Err(StoreError::Contended(_) | StoreError::Timeout(..)) => self.session.probe().await.is_ok(),
+            Err(_) => false,
+        };
+        self.witness.database(takes_writes);
+        match marked {
             Ok((mark, found)) => {
                 self.clock.saw(mark);
                 if std::mem::take(&mut self.failing) {
@@ -176,10 +192,18 @@ impl Alive {
     async fn look_at_progress(&mut self) {
         let boot_ms = clock::boot_ms();
         let outcome = match self.store.lease(COORDINATOR).await {
-            Ok(lease) => match self.progress.see(lease.and_then(|l| l.eval_age_ms), boot_ms) {
-                Some(tell) => self.tell(tell).await,
-                None => Ok(()),
-            },
+            Ok(lease) => {
+                let tell = self.progress.see(lease.and_then(|l| l.eval_age_ms), boot_ms);
+                let outcome = match tell {
+                    Some(tell) => self.tell(tell).await,
+                    None => Ok(()),
+                };
+                match (tell, &outcome) {
+                    (Some(Tell::Stalled), Err(_)) => self.witness.unwritten(SystemKind::Stalled, "", STALLED),
+                    _ => self.witness.settled(SystemKind::Stalled, ""),
+                }
+                outcome
+            }
             Err(e) => Err(e),
         };
         // Where the database is gone, that was said already.
@@ -211,10 +235,7 @@ impl Alive {
                 let report = SystemReport {
                     kind: SystemKind::Stalled,
                     subject: String::new(),
-                    text: "No reservation was evaluated for more than a minute: late jobs are NOT noticed. The database is \
-                           reached; look for locks held in it (LOCK TABLES, a long transaction) and at the log of the \
-                           coordinator (/nodes says who it is)."
-                        .into(),
+                    text: STALLED.into(),
                     since_ms: self.store.now_ms().await? - STALLED_MS,
                     targets: self.context.routes.defaults(&[], None),
                     srv: self.context.srv.clone(),
@@ -232,9 +253,9 @@ impl Alive {
 }
 
 /// What is told of a look.
-fn reports(context: &Context, mark: &Mark, found: &MarkFound) -> Vec<SystemReport> {
+fn reports(context: &Context, witness: &dyn Witness, mark: &Mark, found: &MarkFound) -> Vec<SystemReport> {
     let jump = (found.jump_ms != 0).then(|| clock_jump(context, mark, found.jump_ms));
-    found.outage.map(|outage| own_outage(context, outage)).into_iter().chain(jump).collect()
+    found.outage.map(|outage| own_outage(context, witness, outage)).into_iter().chain(jump).collect()
 }
 
 /// What is told of a clock that jumped. It has no end that could be noticed: a person looks at the clock.
@@ -269,8 +290,11 @@ fn clock_jump(context: &Context, mark: &Mark, jump_ms: i64) -> SystemReport {
     }
 }
 
-/// What is told of an own outage, once it is over.
-fn own_outage(context: &Context, outage: Outage) -> SystemReport {
+/// What is told of an own outage, once it is over. Who was told of it while it lasted hears of its end in the
+/// same way, and not twice.
+fn own_outage(context: &Context, witness: &dyn Witness, outage: Outage) -> SystemReport {
+    let mut targets = context.routes.defaults(&[], None);
+    targets.retain(|target| !witness.hears_of_outage(target));
     let length = duration::human(outage.to_ms - outage.from_ms);
     SystemReport {
         kind: SystemKind::Outage,
@@ -283,7 +307,7 @@ fn own_outage(context: &Context, outage: Outage) -> SystemReport {
             message::utc(outage.to_ms)
         ),
         since_ms: outage.from_ms,
-        targets: context.routes.defaults(&[], None),
+        targets,
         srv: context.srv.clone(),
         life: Life::Over,
     }

@@ -1,7 +1,7 @@
 //! The evaluator: due rows in batches, decided by the rules, written under the fence.
 
 use super::plan::{self, Context};
-use super::{Coordinator, Leads};
+use super::{Coordinator, Leads, Witness};
 use crate::clock;
 use crate::failpoint;
 use crate::lifecycle::Pulse;
@@ -34,6 +34,7 @@ pub(super) struct Evaluator {
     metrics: Arc<Metrics>,
     marked_boot_ms: i64,
     wake: Arc<Notify>,
+    witness: Arc<dyn Witness>,
     failing: bool,
 }
 
@@ -49,6 +50,7 @@ impl Evaluator {
             metrics: Arc::clone(&c.metrics),
             marked_boot_ms: 0,
             wake: Arc::clone(&c.wake),
+            witness: Arc::clone(&c.witness),
             failing: false,
         }
     }
@@ -110,6 +112,7 @@ impl Evaluator {
         }
         let took = clock::since_us(started_us);
         self.metrics.evaluated(took);
+        self.witness.evaluated();
         self.pulse.beat_with(format!("{examined} examined in {} ms", took.as_millis()));
         Ok(())
     }

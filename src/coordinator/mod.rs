@@ -15,13 +15,15 @@ mod evaluate;
 mod house;
 pub mod lease;
 mod plan;
+mod witness;
 
 pub use house::KEEP;
 pub use plan::{Context, plan};
+pub use witness::Witness;
 
 use crate::lifecycle::{Loops, Tasks};
 use crate::metrics::Metrics;
-use crate::store::{Retention, Store};
+use crate::store::{Leading, Retention, Store};
 use lease::Timers;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,20 +48,21 @@ pub struct Coordinator {
     pub loops: Arc<Loops>,
     /// Rung when there is something in the outbox.
     pub wake: Arc<Notify>,
+    /// Hears what the loops find.
+    pub witness: Arc<dyn Witness>,
 }
 
 /// Whether this replica leads, for those who only want to know.
-pub type Leads = watch::Receiver<Option<crate::store::Leading>>;
+pub type Leads = watch::Receiver<Option<Leading>>;
 
-/// Starts the loops.
-pub fn start(coordinator: &Coordinator, tasks: &mut Tasks) -> Leads {
-    let (publish, leads) = watch::channel(None);
+/// Starts the loops; `publish` tells whether this replica leads.
+pub fn start(coordinator: &Coordinator, publish: watch::Sender<Option<Leading>>, tasks: &mut Tasks) {
+    let leads = publish.subscribe();
     let evaluate_pulse = coordinator.loops.register("evaluate", Duration::from_secs(30));
     let keeper = lease::Keeper::new(coordinator, publish);
     tasks.spawn_apart("lease", keeper.run(tasks.stop()));
     tasks.spawn_apart("alive", alive::Alive::new(coordinator).run(tasks.stop()));
     let evaluator = evaluate::Evaluator::new(coordinator, leads.clone(), evaluate_pulse);
     tasks.spawn_apart("evaluate", evaluator.run(tasks.stop()));
-    tasks.spawn("house", house::House::new(coordinator, leads.clone()).run(tasks.stop()));
-    leads
+    tasks.spawn("house", house::House::new(coordinator, leads).run(tasks.stop()));
 }

@@ -97,6 +97,7 @@ pub fn router(app: Arc<App>) -> Router {
     }
     all.method_not_allowed_fallback(async || Error::Method.into_response())
         .fallback(async || Error::UnknownPath.into_response())
+        .layer(from_fn_with_state(Arc::clone(&app), observe::arrived))
         .layer(catch_panic(&app.metrics))
         .layer(from_fn(observe::bound))
         .layer(from_fn_with_state(Arc::clone(&app), observe::observe))

@@ -3,6 +3,7 @@
 use super::error::Told;
 use super::{App, Error};
 use crate::clock;
+use crate::store::StoreError;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONNECTION, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -29,6 +30,20 @@ pub(super) async fn bound(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => Error::Slow.into_response(),
     }
+}
+
+/// Before the database was reached for the first time, nothing that needs it is begun: its schema may be an older
+/// one. What speaks of this process alone is answered.
+pub(super) async fn arrived(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    const ALONE: [&str; 5] = ["/livez", "/readyz", "/metrics", "/nodes", "/openapi.json"];
+    if app.loops.is_waiting() {
+        let path = request.uri().path();
+        if !ALONE.contains(&path) && !path.starts_with("/assets/") {
+            let why = "not reached since the start".into();
+            return Error::Store(StoreError::Unavailable(why)).into_response();
+        }
+    }
+    next.run(request).await
 }
 
 /// Counts and logs a request by its route, never by its path: the path is the client's to choose.

@@ -151,7 +151,7 @@ pub struct Beat {
     incarnation: String,
     alerters: Vec<String>,
     watched: Watched,
-    bar: Bar,
+    bar: Arc<Bar>,
     pulse: Arc<Pulse>,
     publish: watch::Sender<Seen>,
     post: Post,
@@ -174,7 +174,7 @@ pub struct BeatParts {
     /// What the watch loop writes.
     pub watched: Watched,
     /// What keeps a second process from leading.
-    pub bar: Bar,
+    pub bar: Arc<Bar>,
     /// Its age.
     pub pulse: Arc<Pulse>,
     /// Where it tells what it saw.

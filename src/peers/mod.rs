@@ -21,16 +21,20 @@
 //! | `watch` | gathers the evidence, shows it on the board, says what is to be told |
 //! | `words` | verdicts and evidence for a tired person; pure |
 //! | `tell` | opens and closes the incidents |
-//! | `direct` | alerts that need no database |
-//! | `external` | the heartbeat to whoever monitors GoTel |
+//! | [`solo`] | the sight of a replica without peers |
+//! | [`direct`] | alerts that need no database |
+//! | [`external`] | the heartbeat to whoever monitors GoTel |
 
 pub mod beat;
 mod caller;
 pub mod config;
+pub mod direct;
 mod ear;
+pub mod external;
 pub mod frame;
 mod listener;
 pub mod sight;
+pub mod solo;
 mod speaker;
 mod tell;
 pub mod verdict;
@@ -45,6 +49,7 @@ use crate::store::{Leading, Store};
 use beat::{Beat, BeatParts, Seen, Watched};
 use caller::Caller;
 use config::PeersConfig;
+use direct::Unwritten;
 use ear::Ear;
 use frame::Gate;
 use listener::Listener;
@@ -53,7 +58,7 @@ use speaker::Speaker;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tell::Teller;
+use tell::{Reported, Teller};
 use tokio::sync::{Notify, watch as channel};
 use watch::{WatchParts, Watcher};
 
@@ -84,11 +89,13 @@ pub struct Parts {
     /// Where the others are shown.
     pub board: Board,
     /// What keeps a second process of one id from leading.
-    pub bar: Bar,
+    pub bar: Arc<Bar>,
     /// Rung when there is something in the outbox.
     pub wake: Arc<Notify>,
     /// What was told without the database.
     pub told: Telling,
+    /// What cannot be written into the database, for those who tell without it.
+    pub unwritten: Unwritten,
 }
 
 /// What others need of them.
@@ -105,7 +112,7 @@ pub fn start(parts: Parts, tasks: &mut Tasks) -> Peers {
     let (config, own) = (parts.config, parts.replica);
     let incarnation = uuid::Uuid::new_v4().to_string();
     let (publish, seen) = channel::channel(Seen::default());
-    let (ear, watched) = (Ear::default(), Watched::default());
+    let (ear, watched, reported) = (Ear::default(), Watched::default(), Reported::default());
     let pulse = |name: &str| parts.loops.register(name, PULSE);
     let beat = Beat::new(BeatParts {
         session: parts.store.session(),
@@ -124,6 +131,7 @@ pub fn start(parts: Parts, tasks: &mut Tasks) -> Peers {
         watched: watched.clone(),
         leads: parts.leads,
         told: parts.told,
+        reported: reported.clone(),
     };
     let callers = config.others.iter().map(|peer| Caller {
         peer: peer.clone(),
@@ -174,6 +182,8 @@ pub fn start(parts: Parts, tasks: &mut Tasks) -> Peers {
         wake: parts.wake,
         pulse: pulse("tell"),
         told: HashMap::new(),
+        reported,
+        unwritten: parts.unwritten,
     };
     let stop = tasks.stop();
     // A thread of their own, so that a flood of requests does not make this replica look dead to the others.

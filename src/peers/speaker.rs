@@ -3,6 +3,7 @@
 use super::Telling;
 use super::beat::{Seen, Watched};
 use super::sight::Said;
+use super::tell::Reported;
 use crate::store::{Leading, Store};
 use tokio::sync::watch;
 
@@ -21,6 +22,8 @@ pub struct Speaker {
     pub leads: watch::Receiver<Option<Leading>>,
     /// What was told without the database.
     pub told: Telling,
+    /// What was told by way of it.
+    pub reported: Reported,
 }
 
 impl std::fmt::Debug for Speaker {
@@ -52,7 +55,7 @@ impl Speaker {
             eval_age_ms,
             watch_age_ms: self.watched.age_ms(boot_ms),
             outbox_oldest_ms: seen.outbox.map(|(age, at)| age + (boot_ms - at)),
-            told: (self.told)(),
+            told: (self.told)().into_iter().chain(self.reported.told(boot_ms)).collect(),
         }
     }
 }

@@ -4,12 +4,14 @@
 //! earlier process told is closed, too. However many replicas find one thing, it has one open incident
 //! (`store::incidents`). A failure is tried again each second.
 
+use super::direct::Unwritten;
+use super::sight::Told;
 use crate::clock;
 use crate::lifecycle::Pulse;
 use crate::reservation::routing::Routes;
 use crate::store::{Life, Store, StoreError, SystemKind, SystemReport};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,34 @@ pub struct Open {
     pub age_ms: i64,
 }
 
+/// What of it is open, for those who ask whether it was told.
+#[derive(Debug, Clone, Default)]
+pub struct Reported(Arc<RwLock<BTreeMap<(&'static str, String), i64>>>);
+
+impl Reported {
+    /// As of `boot_ms`.
+    pub fn told(&self, boot_ms: i64) -> Vec<Told> {
+        let open = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let told = |((kind, subject), at): (&(&'static str, String), &i64)| Told {
+            kind: (*kind).to_owned(),
+            subject: subject.clone(),
+            age_ms: boot_ms - at,
+        };
+        open.iter().map(told).collect()
+    }
+
+    fn note(&self, wanted: &Wanted, boot_ms: i64) {
+        let (mut all, key) = (
+            self.0.write().unwrap_or_else(PoisonError::into_inner),
+            (wanted.kind.as_str(), wanted.subject.clone()),
+        );
+        match wanted.open {
+            Some(_) => _ = all.entry(key).or_insert(boot_ms),
+            None => _ = all.remove(&key),
+        }
+    }
+}
+
 /// Tells.
 pub struct Teller {
     /// The database.
@@ -56,6 +86,10 @@ pub struct Teller {
     pub pulse: Arc<Pulse>,
     /// What was told last of each, and when; begin empty: an earlier process may have told anything.
     pub told: HashMap<(&'static str, String), (bool, i64)>,
+    /// Where it is noted for the others.
+    pub reported: Reported,
+    /// Where it is noted that it could not be told.
+    pub unwritten: Unwritten,
 }
 
 impl Teller {
@@ -78,11 +112,16 @@ impl Teller {
         for wanted in self.news() {
             match self.tell(&wanted).await {
                 Ok(()) => {
+                    self.reported.note(&wanted, clock::boot_ms());
+                    self.unwritten.settled(wanted.kind, &wanted.subject);
                     let told = (wanted.open.is_some(), clock::boot_ms());
                     self.told.insert((wanted.kind.as_str(), wanted.subject), told);
                 }
                 Err(e) => {
                     tracing::warn!(error = %e, kind = wanted.kind.as_str(), subject = wanted.subject, "not told yet");
+                    if let Some(open) = &wanted.open {
+                        self.unwritten.failed(wanted.kind, &wanted.subject, &open.text, clock::boot_ms());
+                    }
                     self.pulse.tried("the database is not reached");
                     return;
                 }

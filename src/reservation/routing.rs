@@ -19,7 +19,7 @@ pub struct Card {
 }
 
 /// One (alerter, recipient).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Target {
     /// The alerter's name.
     pub alerter: String,

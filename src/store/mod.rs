@@ -22,6 +22,7 @@ mod outages;
 mod outbox;
 mod payload;
 mod pool;
+mod probe;
 mod purge;
 mod replicas;
 mod reservations;

@@ -37,8 +37,10 @@ pub fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica 
         metrics: Arc::new(Metrics::new()),
         loops: Arc::clone(&loops),
         wake: Arc::default(),
+        witness: Arc::new(()),
     };
-    let leads = coordinator::start(&coordinator, &mut tasks);
+    let (publish, leads) = tokio::sync::watch::channel(None);
+    coordinator::start(&coordinator, publish, &mut tasks);
     Replica { leads, tasks, loops }
 }
 

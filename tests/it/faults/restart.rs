@@ -51,7 +51,8 @@ async fn two_at_once(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("gotel.yaml");
     std::fs::write(&config, hook_yaml(&hook)).unwrap();
-    let args = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let data = folder.path().to_str().unwrap();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--config", config.to_str().unwrap()];
     let env = |name| [("GOTEL_DATABASE_URL", db.url()), ("GOTEL_REPLICA", name)];
     let mut others: Vec<_> =
         ["a", "b", "c"].into_iter().map(|name| Gotel::spawn(&args, &env(name))).collect();

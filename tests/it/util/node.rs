@@ -170,6 +170,7 @@ fn spawn(folder: &std::path::Path, database_url: &str, env: &[(String, String)])
     let config = config.to_str().expect("the folder's name is text");
     let mut all = vec![
         ("GOTEL_DATABASE_URL", database_url),
+        ("GOTEL_DATA_DIR", folder.to_str().expect("the folder's name is text")),
         ("GOTEL_LOG", "debug"),
         ("NO_PROXY", "127.0.0.1,localhost"),
         ("no_proxy", "127.0.0.1,localhost"),
