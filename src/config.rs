@@ -9,6 +9,7 @@ mod locate;
 
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
 use crate::alert::secret::{Lookup, expand, process_env};
+use crate::coordinator::timers::{self, Timers};
 use crate::http::auth::{AuthConfig, Mode};
 use crate::reservation::{Invalid, duration};
 use crate::store::Retention;
@@ -32,6 +33,7 @@ struct File {
     replica: Option<String>,
     auth: AuthConfig,
     alerters: Vec<Written>,
+    coordination: timers::Written,
     retention: WrittenRetention,
 }
 
@@ -90,6 +92,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The alerters; the terminal when none is configured.
     pub alerters: Vec<AlerterConfig>,
+    /// Timing of the election between replicas that share a database.
+    pub coordination: Timers,
     /// How long things are kept.
     pub retention: Retention,
 }
@@ -174,6 +178,7 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
         auth_mode: scalars.auth,
         auth: file.auth,
         alerters: or_console(parse(file.alerters, env)?),
+        coordination: file.coordination.parse()?,
         retention: Retention {
             history_ms: retention(
                 "retention.history",

@@ -121,6 +121,30 @@ impl Loops {
     }
 }
 
+/// Whether something forbids this replica to coordinate, and what. Whoever finds out sets it; the election
+/// looks before each of its steps, steps down, and gives the lease back.
+#[derive(Debug, Default)]
+pub struct Bar {
+    reason: Mutex<Option<String>>,
+}
+
+impl Bar {
+    /// From now on this replica must not coordinate, because of `why`: a few words for a log and a page.
+    pub fn set(&self, why: impl Into<String>) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// It may again.
+    pub fn clear(&self) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Why it must not; None: it may.
+    pub fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The tasks of a process: one that ends before it was asked to brings the others down.
 #[derive(Debug, Default)]
 pub struct Tasks {

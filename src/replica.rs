@@ -10,9 +10,9 @@ use crate::alert::{self, Reporter, orphans};
 use crate::checkin;
 use crate::clock;
 use crate::config::Config;
-use crate::coordinator::{self, Context, Coordinator, lease::Timers};
+use crate::coordinator::{self, Context, Coordinator, Timers};
 use crate::http::{self, App, Auth};
-use crate::lifecycle::{Loops, Tasks};
+use crate::lifecycle::{Bar, Loops, Tasks};
 use crate::metrics::Metrics;
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
@@ -92,6 +92,12 @@ impl Replica {
         for alerter in &config.alerters {
             alerters.push(alert::build(alerter, &alert_context)?);
         }
+        if store.dialect() == Dialect::Sqlite && config.coordination != Timers::SHARED {
+            tracing::warn!(
+                "coordination: is for several replicas on MySQL or MariaDB; it has no effect on SQLite, which serves one \
+                 process"
+            );
+        }
         migrate(&store).await?;
         let mut last = store.session();
         last.checkpoint().await?;
@@ -109,10 +115,11 @@ impl Replica {
             store: store.clone(),
             context: Arc::new(context),
             replica: config.replica.clone(),
-            timers: Timers::of(store.dialect()),
+            timers: config.coordination.on(store.dialect()),
             keep: config.retention,
             metrics: Arc::clone(&metrics),
             loops: Arc::clone(&loops),
+            bar: Arc::new(Bar::default()),
             wake: Arc::clone(&wake),
         };
         coordinator::start(&coordinator, &mut core);
