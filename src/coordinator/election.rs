@@ -257,4 +257,6 @@ fn rest(for_ms: i64) -> Step {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
