@@ -10,6 +10,7 @@ mod heartbeat;
 mod locate;
 
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
+use crate::coordinator::timers::{self, Timers};
 use crate::http::auth::{AuthConfig, Mode};
 use crate::peers::config::{self as peers, PeersConfig};
 use crate::reservation::{Invalid, duration};
@@ -41,6 +42,7 @@ struct File {
     heartbeat_url_file: Option<PathBuf>,
     replica_heartbeat_url: Option<String>,
     replica_heartbeat_url_file: Option<PathBuf>,
+    coordination: timers::Written,
     retention: WrittenRetention,
     peers: Option<peers::Written>,
 }
@@ -106,6 +108,8 @@ pub struct Config {
     pub replica_heartbeat: Option<Secret>,
     /// Where this replica keeps what it must know while the database is away.
     pub state_dir: PathBuf,
+    /// Timing of the election between replicas that share a database.
+    pub coordination: Timers,
     /// How long things are kept.
     pub retention: Retention,
     /// The other replicas; None: this one is alone.
@@ -209,6 +213,7 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
         alerters: or_console(parse(file.alerters, env)?),
         heartbeat: heartbeat::parse("heartbeatUrl", url, url_file, env)?,
         replica_heartbeat: heartbeat::parse("replicaHeartbeatUrl", replica_url, replica_file, env)?,
+        coordination: file.coordination.parse()?,
         retention: Retention {
             history_ms: retention(
                 "retention.history",

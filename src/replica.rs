@@ -18,7 +18,7 @@ use crate::board::Board;
 use crate::checkin;
 use crate::clock;
 use crate::config::Config;
-use crate::coordinator::{self, Context, Coordinator, lease::Timers};
+use crate::coordinator::{self, Context, Coordinator, Timers};
 use crate::http::{self, App, Auth};
 use crate::lifecycle::{Bar, Loops, Tasks};
 use crate::metrics::Metrics;
@@ -179,6 +179,12 @@ impl Replica {
             outcome?;
             loops.set_waiting(false);
         }
+        if store.dialect() == Dialect::Sqlite && config.coordination != Timers::SHARED {
+            tracing::warn!(
+                "coordination: is for several replicas on MySQL or MariaDB; it has no effect on SQLite, which serves one \
+                 process"
+            );
+        }
         warn_of_losses(&store).await;
         let mut last = store.session();
         last.checkpoint().await?;
@@ -195,10 +201,11 @@ impl Replica {
             store: store.clone(),
             context: Arc::new(context),
             replica: config.replica.clone(),
-            timers: Timers::of(store.dialect()),
+            timers: config.coordination.on(store.dialect()),
             keep: config.retention,
             metrics: Arc::clone(&metrics),
             loops: Arc::clone(&loops),
+            bar,
             wake: Arc::clone(&wake),
             witness: Arc::new(witness),
         };

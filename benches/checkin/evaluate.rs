@@ -7,8 +7,9 @@ use super::timing::median;
 use gotel::clock;
 use gotel::coordinator::{Context, plan};
 use gotel::reservation::routing::{Card, Routes};
-use gotel::store::lease::COORDINATOR;
+use gotel::store::lease::{COORDINATOR, Claim, Limits};
 use gotel::store::{Leading, Session, Store};
+use std::time::Duration;
 
 /// Reservations that are late in each round.
 const LATE: i64 = 100;
@@ -76,9 +77,10 @@ impl Stage {
         db.multiply(size).await;
         let store = db.store();
         let mut session = store.session();
-        let seen = session.observe(COORDINATOR).await.expect("the lease is read");
-        let leading =
-            session.take(COORDINATOR, &seen, "bench", 3_600_000).await.expect("the lease is written");
+        let limits = Limits { op: Duration::from_secs(2), valid_ms: 3_600_000, lease_ms: 3_600_000 };
+        let seen = session.observe(COORDINATOR, limits.op).await.expect("the lease is read");
+        let claim = Claim::new(COORDINATOR, &seen);
+        let leading = session.take(&claim, "bench", limits).await.expect("the lease is written");
         let card = Card {
             name: "console".into(),
             default: true,

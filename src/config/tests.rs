@@ -89,6 +89,12 @@ fn a_flag_outranks_the_file() {
     "gotel.yaml:2: database.urlsFile: cannot be read (/nonexistent/urls)"
 )]
 #[case::short_retention("retention:\n  history: 1h\n", "gotel.yaml:2: retention.history:")]
+#[case::lease_within_the_belief(
+    "coordination:\n  period: 1s\n  lease: 12s\n",
+    "gotel.yaml:3: coordination.lease: after 12s of silence another replica would take over"
+)]
+#[case::belief_beyond_the_usual_lease("coordination: {valid: 14s}\n", "gotel.yaml:1: coordination.valid:")]
+#[case::misspelt_limit("coordination:\n  oplimit: 1s\n", "gotel.yaml:2:")]
 #[case::external("externalUrl: gotel.example.org\n", "gotel.yaml:1: externalUrl:")]
 #[case::broken("alerters: [\n", "gotel.yaml:1: not valid YAML: ")]
 #[case::doubled("listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", "gotel.yaml:2: listen: is given twice")]
@@ -181,4 +187,12 @@ fn a_replica_keeps_its_own_notes_beside_an_embedded_database_or_in_the_data_fold
     #[case] folder: &str,
 ) {
     assert_eq!(load(text).unwrap().state_dir, Path::new(folder));
+}
+
+#[test]
+fn the_timing_of_the_election_is_read() {
+    let config = load("coordination: { period: 500ms, opLimit: 1s, valid: 5s, lease: 8s }\n").unwrap();
+    let timers = Timers { period_ms: 500, op_ms: 1000, valid_ms: 5000, lease_ms: 8000, alone: false };
+    assert_eq!(config.coordination, timers);
+    assert_eq!(load("").unwrap().coordination, Timers::SHARED);
 }

@@ -29,7 +29,6 @@ pub(super) struct Evaluator {
     session: Session,
     context: Arc<Context>,
     leads: Leads,
-    valid_ms: i64,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     marked_boot_ms: i64,
@@ -45,7 +44,6 @@ impl Evaluator {
             session: c.store.session(),
             context: Arc::clone(&c.context),
             leads,
-            valid_ms: c.timers.valid_ms,
             pulse,
             metrics: Arc::clone(&c.metrics),
             marked_boot_ms: 0,
@@ -70,6 +68,8 @@ impl Evaluator {
                 }
                 // The alive loop records the gap within seconds; nothing may be judged before.
                 Err(StoreError::Gap { .. }) => self.pulse.tried("waits for an outage to be recorded"),
+                // Told by the loop that keeps the lease.
+                Err(StoreError::Fenced) => self.pulse.tried("the lease was lost on the way"),
                 Err(e) => {
                     self.pulse.tried("evaluating failed");
                     if !std::mem::replace(&mut self.failing, true) {
@@ -89,7 +89,7 @@ impl Evaluator {
     /// Everything that is due now, if this replica leads.
     async fn step(&mut self) -> Result<(), StoreError> {
         let leading = self.leads.borrow_and_update().clone();
-        let Some(leading) = leading.filter(|l| l.is_valid(clock::boot_ms(), self.valid_ms)) else {
+        let Some(leading) = leading.filter(|l| l.is_valid(clock::boot_ms())) else {
             self.pulse.beat_with("not leading");
             return Ok(());
         };

@@ -25,7 +25,6 @@ pub(super) struct House {
     session: Session,
     leads: Leads,
     keep: Retention,
-    valid_ms: i64,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     next_purge_boot_ms: i64,
@@ -39,7 +38,6 @@ impl House {
             session: c.store.session(),
             leads,
             keep: c.keep,
-            valid_ms: c.timers.valid_ms,
             pulse: c.loops.register("house", Duration::from_secs(120)),
             metrics: Arc::clone(&c.metrics),
             // Not in the first moments of a start.
@@ -63,6 +61,11 @@ impl House {
                     self.pulse.beat();
                     // A long backlog is eaten in small bites with pauses, so that check-ins never wait for it.
                     if more { Duration::from_millis(200) } else { PERIOD }
+                }
+                // Told by the loop that keeps the lease.
+                Err(StoreError::Fenced) => {
+                    self.pulse.tried("the lease was lost on the way");
+                    PERIOD
                 }
                 Err(e) => {
                     self.pulse.tried("housekeeping failed");
@@ -97,9 +100,7 @@ impl House {
         self.metrics.outbox_dead(counts.dead);
         let leading = self.leads.borrow().clone();
         let now = clock::boot_ms();
-        let Some(leading) =
-            leading.filter(|l| l.is_valid(now, self.valid_ms) && now >= self.next_purge_boot_ms)
-        else {
+        let Some(leading) = leading.filter(|l| l.is_valid(now) && now >= self.next_purge_boot_ms) else {
             return Ok(Purged::default());
         };
         let purged = self.session.purge(&leading, self.keep).await?;

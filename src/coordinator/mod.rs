@@ -6,25 +6,28 @@
 //! marks its work as done only when a step was complete.
 //!
 //! Races: two replicas that both believe they lead: the fence lets one of them write (`store::lease`). A
-//! process that was frozen: its lease has run out by the boot clock, which counts while suspended; and an
-//! evaluation refuses to judge before the gap is recorded (`store::evaluate`).
+//! process that was frozen: its lease has run out by the boot clock, which counts while suspended, and the
+//! fence looks at that clock first; and an evaluation refuses to judge before the gap is recorded
+//! (`store::evaluate`).
 
 mod alive;
 mod clock_watch;
+mod election;
 mod evaluate;
 mod house;
-pub mod lease;
+mod lease;
 mod plan;
+pub mod timers;
 mod witness;
 
 pub use house::KEEP;
 pub use plan::{Context, plan};
+pub use timers::Timers;
 pub use witness::Witness;
 
-use crate::lifecycle::{Loops, Tasks};
+use crate::lifecycle::{Bar, Loops, Tasks};
 use crate::metrics::Metrics;
 use crate::store::{Leading, Retention, Store};
-use lease::Timers;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -46,6 +49,8 @@ pub struct Coordinator {
     pub metrics: Arc<Metrics>,
     /// Ages of the loops.
     pub loops: Arc<Loops>,
+    /// What forbids this replica to lead.
+    pub bar: Arc<Bar>,
     /// Rung when there is something in the outbox.
     pub wake: Arc<Notify>,
     /// Hears what the loops find.

@@ -270,7 +270,7 @@ impl Beat {
                 if self.whose == Whose::Anothers {
                     tracing::info!(replica = self.id, "no other process uses this replica's id any more");
                 }
-                self.bar.lift();
+                self.bar.clear();
             }
             Whose::Unclear => {}
             Whose::Anothers => {
@@ -279,7 +279,7 @@ impl Beat {
                     "another process uses this replica's id: this one refuses to lead; give each its own (replica:, \
                      --replica, GOTEL_REPLICA)"
                 );
-                self.bar.bar(format!("another process uses the replica id {}", self.id));
+                self.bar.set(format!("another process uses the replica id {}", self.id));
             }
         }
         self.whose = whose;

@@ -1,28 +1,42 @@
 //! Leadership as a row, and the proof that one holds it.
 //!
-//! Promises: a [`Leading`] exists only for a (term, token) that this process put into the row itself; a
-//! transaction that begins with `fence` commits nothing once anybody else has taken over, whatever the
-//! clocks do, because it writes the same row under `WHERE term = ? AND token = ?`.
+//! Promises: a [`Leading`] exists only for a (term, token) that this process put into the row itself: its
+//! token was drawn in a [`Claim`], which nothing else makes, and a statement that names both has matched the
+//! row. A transaction that begins with `fence` is not begun once the holder's belief has run out by its boot
+//! clock, and commits nothing once anybody else has taken over, whatever the clocks do, because it writes the
+//! same row under `WHERE term = ? AND token = ?`.
 //!
 //! Does not promise: that the holder is alive or does its work (the coordinator gates its renewals on
 //! work done).
 //!
 //! Races: two candidates: the take-over is a compare-and-set on (term, beat), one wins. A lost reply to
-//! a take-over: the token in the row is ours; a renewal proves it. A deposed holder in the middle of a
-//! transaction: either its fencing write came first (then its effects precede the take-over), or it
-//! matches no row and everything rolls back.
+//! a take-over: the token in the row is ours; [`Session::prove`] writes under it. A deposed holder in the
+//! middle of a transaction: either its fencing write came first (then its effects precede the take-over), or
+//! it matches no row and everything rolls back. A holder paused in the middle of one: the server ends its
+//! silent session after 10 seconds (`dialect`), and the row's lock with it.
 
 use super::error::{Result, StoreError};
 use super::session::{Rule, Session, Tx, sql, transact};
 use crate::clock;
 use sqlx::Row;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Scope of the one coordinator.
 pub const COORDINATOR: &str = "coordinator";
 
-/// The longest a lease operation may take (T): connect included.
-pub const OP_LIMIT: Duration = Duration::from_secs(2);
+/// How long a lease is good for, and how long its operations may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest one operation may take (T): connect included.
+    pub op: Duration,
+    /// How long a renewal is good for (V), from when it was sent.
+    pub valid_ms: i64,
+    /// How long candidates are asked to wait for a sign of life (L).
+    pub lease_ms: i64,
+}
 
 /// The row as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +57,47 @@ pub struct Observed {
     pub eval_ms: i64,
 }
 
-/// Proof that this process led when it last asked, and until when it may believe so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A take-over from exactly one observed state, by a token that was never used before. It may be tried
+/// again: however often it is sent, it is one acquisition.
+#[derive(Debug)]
+pub struct Claim {
+    scope: &'static str,
+    term: i64,
+    from_beat: i64,
+    token: Uuid,
+}
+
+impl Claim {
+    /// Draws the token.
+    pub fn new(scope: &'static str, seen: &Observed) -> Self {
+        Self { scope, term: seen.term + 1, from_beat: seen.beat, token: Uuid::new_v4() }
+    }
+
+    /// The token.
+    pub fn token(&self) -> Uuid {
+        self.token
+    }
+
+    fn hold(&self, limits: Limits, sent_boot_ms: i64) -> Leading {
+        Leading {
+            scope: self.scope,
+            term: self.term,
+            token: self.token.to_string(),
+            limits,
+            until_boot_ms: Arc::new(AtomicI64::new(sent_boot_ms + limits.valid_ms)),
+        }
+    }
+}
+
+/// Proof that this process led when it last asked, and until when it may believe so. All clones of one share
+/// that moment: a renewal lengthens it for each of them, and the end is the end for each of them.
+#[derive(Debug, Clone)]
 pub struct Leading {
     scope: &'static str,
     term: i64,
     token: String,
-    /// Boot time at which the last successful renewal was *sent*.
-    sent_boot_ms: i64,
+    limits: Limits,
+    until_boot_ms: Arc<AtomicI64>,
 }
 
 impl Leading {
@@ -64,16 +111,21 @@ impl Leading {
         &self.token
     }
 
-    /// Whether `valid_ms` have not passed since the last renewal was sent.
-    pub fn is_valid(&self, boot_ms: i64, valid_ms: i64) -> bool {
-        boot_ms - self.sent_boot_ms < valid_ms
+    /// Whether the last successful renewal was *sent* less than V ago, and nobody called an end.
+    pub fn is_valid(&self, boot_ms: i64) -> bool {
+        boot_ms < self.until_boot_ms.load(Ordering::Acquire)
+    }
+
+    /// The holder steps down.
+    pub fn end(&self) {
+        self.until_boot_ms.store(i64::MIN, Ordering::Release);
     }
 }
 
 impl Session {
     /// S1: reads the row.
-    pub async fn observe(&mut self, scope: &'static str) -> Result<Observed> {
-        transact!(&mut *self, Rule::named("lease_observe").within(OP_LIMIT).tries(1), |tx| {
+    pub async fn observe(&mut self, scope: &'static str, limit: Duration) -> Result<Observed> {
+        transact!(&mut *self, Rule::reading("lease_observe").within(limit), |tx| {
             let now = tx.inner().now_expr();
             let row = tx
                 .one(
@@ -97,65 +149,56 @@ impl Session {
     }
 
     /// S3: takes the lease over from exactly the state that was observed. None: somebody was faster.
-    pub async fn take(
-        &mut self,
-        scope: &'static str,
-        seen: &Observed,
-        holder: &str,
-        lease_ms: i64,
-    ) -> Result<Option<Leading>> {
-        self.take_as(scope, seen, holder, lease_ms, uuid::Uuid::new_v4().to_string()).await
-    }
-
-    /// [`Session::take`] with a token of the caller's, who so recognises the row as its own should the reply
-    /// be lost. The token must never have been used before.
-    pub async fn take_as(
-        &mut self,
-        scope: &'static str,
-        seen: &Observed,
-        holder: &str,
-        lease_ms: i64,
-        token: String,
-    ) -> Result<Option<Leading>> {
+    pub async fn take(&mut self, claim: &Claim, holder: &str, limits: Limits) -> Result<Option<Leading>> {
         let sent_boot_ms = clock::boot_ms();
-        let taken = transact!(&mut *self, Rule::named("lease_take").within(OP_LIMIT).tries(1), |tx| {
+        let taken = transact!(&mut *self, Rule::named("lease_take").within(limits.op).tries(1), |tx| {
             let now = tx.inner().now_expr();
             let done = tx
-                    .run(
-                        sql(format!(
-                            "UPDATE lease SET term = term + 1, beat = beat + 1, holder = ?, token = ?, lease_ms = ?, \
-                             renewed_ms = {now}, acquired_ms = {now} WHERE scope = ? AND term = ? AND beat = ?"
-                        ))
-                        .bind(holder.to_owned())
-                        .bind(token.clone())
-                        .bind(lease_ms)
-                        .bind(scope)
-                        .bind(seen.term)
-                        .bind(seen.beat),
-                    )
-                    .await?;
+                .run(
+                    sql(format!(
+                        "UPDATE lease SET term = term + 1, beat = beat + 1, holder = ?, token = ?, lease_ms = ?, \
+                         renewed_ms = {now}, acquired_ms = {now} WHERE scope = ? AND term = ? AND beat = ?"
+                    ))
+                    .bind(holder.to_owned())
+                    .bind(claim.token.to_string())
+                    .bind(limits.lease_ms)
+                    .bind(claim.scope)
+                    .bind(claim.term - 1)
+                    .bind(claim.from_beat),
+                )
+                .await?;
             Ok(done.rows_affected() == 1)
         })?;
-        Ok(taken.then(|| Leading { scope, term: seen.term + 1, token, sent_boot_ms }))
+        Ok(taken.then(|| claim.hold(limits, sent_boot_ms)))
+    }
+
+    /// S2 for a claim whose answer was lost. [`StoreError::Fenced`]: it did not win, or was lost since.
+    pub async fn prove(&mut self, claim: &Claim, limits: Limits) -> Result<Leading> {
+        let leading = claim.hold(limits, clock::boot_ms());
+        transact!(&mut *self, Rule::named("lease_prove").within(limits.op).tries(1), |tx| {
+            write_fence(tx, &leading).await
+        })?;
+        Ok(leading)
     }
 
     /// S2: renews. [`StoreError::Fenced`] when the row is no longer ours.
-    pub async fn renew(&mut self, leading: &Leading) -> Result<Leading> {
+    pub async fn renew(&mut self, leading: &Leading) -> Result<()> {
         let sent_boot_ms = clock::boot_ms();
-        transact!(&mut *self, Rule::named("lease_renew").within(OP_LIMIT).tries(1), |tx| {
-            fence(tx, leading).await
+        transact!(&mut *self, Rule::named("lease_renew").within(leading.limits.op).tries(1), |tx| {
+            write_fence(tx, leading).await
         })?;
-        Ok(Leading { sent_boot_ms, ..leading.clone() })
+        leading.until_boot_ms.fetch_max(sent_boot_ms + leading.limits.valid_ms, Ordering::AcqRel);
+        Ok(())
     }
 
-    /// S4: gives the lease back, so that another replica need not wait.
-    pub async fn release(&mut self, leading: &Leading) -> Result<()> {
-        transact!(&mut *self, Rule::named("lease_release").within(OP_LIMIT).tries(1), |tx| {
+    /// S4: gives back what the claim took, if it did, so that another replica need not wait.
+    pub async fn release(&mut self, claim: &Claim, limits: Limits) -> Result<()> {
+        transact!(&mut *self, Rule::named("lease_release").within(limits.op).tries(1), |tx| {
             tx.run(
                 sql("UPDATE lease SET holder = '', beat = beat + 1 WHERE scope = ? AND term = ? AND token = ?")
-                    .bind(leading.scope)
-                    .bind(leading.term)
-                    .bind(leading.token.clone()),
+                    .bind(claim.scope)
+                    .bind(claim.term)
+                    .bind(claim.token.to_string()),
             )
             .await?;
             Ok(())
@@ -164,7 +207,7 @@ impl Session {
 
     /// Marks a complete evaluation.
     pub async fn evaluated(&mut self, leading: &Leading) -> Result<()> {
-        transact!(&mut *self, Rule::named("lease_evaluated").within(OP_LIMIT).tries(2), |tx| {
+        transact!(&mut *self, Rule::named("lease_evaluated").within(leading.limits.op).tries(2), |tx| {
             fence(tx, leading).await?;
             let now = tx.inner().now_expr();
             tx.run(sql(format!("UPDATE lease SET eval_ms = {now} WHERE scope = ?")).bind(leading.scope))
@@ -174,8 +217,17 @@ impl Session {
     }
 }
 
-/// S2 as the first statement of every coordinator transaction.
+/// The first thing in every coordinator transaction: whether this replica may still believe to lead, and S2.
 pub(super) async fn fence(tx: &mut Tx, leading: &Leading) -> Result<()> {
+    if !leading.is_valid(clock::boot_ms()) {
+        tx.inner().metrics.fenced_out();
+        return Err(StoreError::Fenced);
+    }
+    write_fence(tx, leading).await
+}
+
+/// S2.
+async fn write_fence(tx: &mut Tx, leading: &Leading) -> Result<()> {
     let now = tx.inner().now_expr();
     let done = tx
         .run(

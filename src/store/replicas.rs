@@ -11,11 +11,15 @@
 
 use super::Store;
 use super::error::Result;
-use super::lease::{COORDINATOR, OP_LIMIT};
+use super::lease::COORDINATOR;
 use super::session::{Rule, Session, Tx, sql, transact};
 use super::views::LeaseView;
 use sqlx::Row;
 use sqlx::any::AnyRow;
+use std::time::Duration;
+
+/// How long one beat may take, connecting included: the next one is due a second later.
+const BEAT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A row as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +101,7 @@ impl Session {
     /// Moves the own row, making or claiming it if need be, and reads all. Whose the own row is stands in
     /// the roll.
     pub async fn beat(&mut self, own: &OwnBeat, claim: &Claim, with_outbox: bool) -> Result<Roll> {
-        transact!(&mut *self, Rule::named("replica_beat").within(OP_LIMIT).tries(2), |tx| {
+        transact!(&mut *self, Rule::named("replica_beat").within(BEAT_LIMIT).tries(2), |tx| {
             let now = tx.now_ms().await?;
             if !move_own(tx, now, own).await? && !take(tx, now, own, claim).await? {
                 let known = "SELECT seq FROM replica WHERE replica_id = ?";
@@ -118,7 +122,7 @@ impl Session {
 
     /// Leaves in order: deletes the own row. False: it was another incarnation's, or gone.
     pub async fn leave(&mut self, id: &str, incarnation: &str) -> Result<bool> {
-        transact!(&mut *self, Rule::named("replica_leave").within(OP_LIMIT).tries(2), |tx| {
+        transact!(&mut *self, Rule::named("replica_leave").within(BEAT_LIMIT).tries(2), |tx| {
             let text = "DELETE FROM replica WHERE replica_id = ? AND incarnation = ?";
             let done = tx.run(sql(text).bind(id.to_owned()).bind(incarnation.to_owned())).await?;
             Ok(done.rows_affected() > 0)

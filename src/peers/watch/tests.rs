@@ -53,6 +53,7 @@ impl World {
             watched: watched.clone(),
             leads: watch::channel(None).1,
             told: Arc::new(Vec::new),
+            reported: Default::default(),
         };
         let watcher = Watcher::new(WatchParts {
             own: "eu-1".into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gotel::coordinator::lease::Timers;
+use gotel::coordinator::Timers;
 use gotel::reservation::routing::Target;
 use gotel::reservation::{Draft, SignalKind};
 use gotel::store::{Life, Mark, MarkFound, Session, StoreError, SystemKind, SystemReport};
@@ -190,7 +190,7 @@ async fn a_running_replica_finds_both_jumps_and_evaluates_on(db: TestDb) {
     let mut f = Fixture::new(db).await;
     let job = f.reserve("hourly", every("1h")).await;
     f.check_in(&job, SignalKind::Ok).await;
-    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
     eventually(SOON, "an evaluated row", async || f.state(&job).await == "on_time").await;
     for (jump_ms, count) in [(10 * MINUTE, 1), (-10 * MINUTE, 2)] {
         f.be_away(jump_ms);

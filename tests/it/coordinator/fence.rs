@@ -5,10 +5,11 @@ use std::sync::Arc;
 use gotel::coordinator::plan;
 use gotel::reservation::SignalKind;
 use gotel::reservation::routing::Target;
+use gotel::store::lease::{COORDINATOR, Claim, Limits};
 use gotel::store::{Life, Retention, StoreError, SystemKind, SystemReport};
 
 use crate::util::db::{TestDb, on_every_database};
-use crate::util::store::{Fixture, HOUR, every, lead};
+use crate::util::store::{Fixture, HOUR, LIMITS, every, lead};
 
 on_every_database!(after_a_take_over_the_old_coordinator_changes_nothing);
 async fn after_a_take_over_the_old_coordinator_changes_nothing(db: TestDb) {
@@ -39,6 +40,29 @@ async fn after_a_take_over_the_old_coordinator_changes_nothing(db: TestDb) {
     assert_eq!(snapshot(&mut f).await, before);
     f.session.set_aside(&new, id, 5, &report).await.unwrap();
     assert_ne!(snapshot(&mut f).await, before);
+}
+
+on_every_database!(a_belief_that_has_run_out_writes_nothing_even_while_nobody_else_leads);
+async fn a_belief_that_has_run_out_writes_nothing_even_while_nobody_else_leads(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", every("1h")).await;
+    f.check_in(&job, SignalKind::Ok).await;
+    let claim = Claim::new(COORDINATOR, &f.session.observe(COORDINATOR, LIMITS.op).await.unwrap());
+    let at_once = Limits { valid_ms: 0, ..LIMITS };
+    let over = f.session.take(&claim, "test", at_once).await.unwrap().unwrap();
+    f.pass(2 * HOUR).await;
+    let before = snapshot(&mut f).await;
+    let beat = async |f: &Fixture| f.store.session().observe(COORDINATOR, LIMITS.op).await.unwrap().beat;
+    let seen = beat(&f).await;
+    assert!(matches!(f.evaluate_as(&over).await, Err(StoreError::Fenced)));
+    assert!(matches!(f.session.evaluated(&over).await, Err(StoreError::Fenced)));
+    assert_eq!((snapshot(&mut f).await, beat(&f).await), (before, seen), "not even the lease");
+    // The row is still its own, so that it can prove to lead again, and a step-down ends that for every copy.
+    let again = f.session.prove(&claim, LIMITS).await.unwrap();
+    let copy = again.clone();
+    assert_eq!(f.evaluate_as(&copy).await.unwrap().opened, 1);
+    again.end();
+    assert!(matches!(f.evaluate_as(&copy).await, Err(StoreError::Fenced)));
 }
 
 on_every_database!(two_that_believe_to_lead_open_one_incident);
@@ -75,9 +99,8 @@ async fn two_that_believe_to_lead_open_one_incident(db: TestDb) {
 }
 
 async fn lead_if_free(session: &mut gotel::store::Session) -> Option<gotel::store::Leading> {
-    let scope = gotel::store::lease::COORDINATOR;
-    let seen = session.observe(scope).await.unwrap();
-    session.take(scope, &seen, "racer", 15_000).await.unwrap()
+    let seen = session.observe(COORDINATOR, LIMITS.op).await.unwrap();
+    session.take(&Claim::new(COORDINATOR, &seen), "racer", LIMITS).await.unwrap()
 }
 
 /// Everything a coordinator may write, but for the lease.

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gotel::coordinator::lease::Timers;
-use gotel::coordinator::{self, Coordinator, KEEP, Leads};
-use gotel::lifecycle::{Loops, Tasks};
+use gotel::coordinator::{self, Coordinator, KEEP, Leads, Timers};
+use gotel::lifecycle::{Bar, Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::reservation::SignalKind;
 use gotel::store::Store;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-use crate::util::chaos::ChaosProxy;
+use crate::util::chaos::{ChaosProxy, Cut};
 use crate::util::db::{Backend, TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, every};
 use crate::util::wait::eventually;
@@ -23,6 +22,7 @@ pub struct Replica {
     leads: Leads,
     tasks: Tasks,
     loops: Arc<Loops>,
+    bar: Arc<Bar>,
 }
 
 /// Starts them on `store`.
@@ -36,12 +36,13 @@ pub fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica 
         keep: KEEP,
         metrics: Arc::new(Metrics::new()),
         loops: Arc::clone(&loops),
+        bar: Arc::default(),
         wake: Arc::default(),
         witness: Arc::new(()),
     };
     let (publish, leads) = tokio::sync::watch::channel(None);
     coordinator::start(&coordinator, publish, &mut tasks);
-    Replica { leads, tasks, loops }
+    Replica { leads, tasks, loops, bar: coordinator.bar }
 }
 
 impl Replica {
@@ -61,7 +62,7 @@ async fn a_replica_alone_leads_evaluates_and_gives_the_lease_back(db: TestDb) {
     let mut f = Fixture::new(db).await;
     let job = f.reserve("a", every("1h")).await;
     f.check_in(&job, SignalKind::Ok).await;
-    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
     eventually(SOON, "an evaluated row", async || f.state(&job).await == "on_time").await;
     f.pass(HOUR + MINUTE).await;
     eventually(SOON, "an incident", async || f.outbox().await == ["trigger chat  pending"]).await;
@@ -87,7 +88,7 @@ async fn a_restart_with_a_hundred_open_incidents_tells_nothing(db: TestDb) {
     f.evaluate().await;
     f.deliver("chat").await;
     f.sql("UPDATE reservation SET due_ms = 0").await;
-    let replica = start(&f, &f.replica(), "later", Timers::of(f.store.dialect()));
+    let replica = start(&f, &f.replica(), "later", Timers::SHARED.on(f.store.dialect()));
     eventually(SOON, "a look at every row", async || {
         f.number("SELECT COUNT(*) FROM reservation WHERE due_ms = 0").await == 0
     })
@@ -110,7 +111,7 @@ async fn one_decision_that_cannot_be_written_stops_no_other(db: TestDb) {
         let job = f.reserve(&format!("a{n}"), every("1h")).await;
         f.check_in(&job, SignalKind::Fail).await;
     }
-    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
     eventually(SOON, "eight notices", async || f.outbox().await.len() == 8).await;
     replica.stop().await;
     assert_eq!(f.number("SELECT COUNT(*) FROM incident WHERE reason = 'failed'").await, 7);
@@ -192,7 +193,7 @@ async fn a_row_that_cannot_be_looked_at_in_time_stops_no_other(db: TestDb) {
     held.execute(AssertSqlSafe(lock)).await.unwrap();
     f.sql("UPDATE reservation SET due_ms = 0").await;
     f.pass(2 * HOUR).await;
-    let replica = start(&f, &f.store, "one", Timers::of(f.store.dialect()));
+    let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
     let long = Duration::from_secs(60);
     eventually(long, "the other one's miss", async || f.state(&good).await == "late").await;
     eventually(long, "the report of the stuck one", async || {
@@ -205,5 +206,44 @@ async fn a_row_that_cannot_be_looked_at_in_time_stops_no_other(db: TestDb) {
         f.store.system_incidents().await.unwrap().is_empty()
     })
     .await;
+    replica.stop().await;
+}
+
+on_every_database!(row_20_a_take_over_whose_answer_is_lost_is_proven_and_not_made_twice);
+async fn row_20_a_take_over_whose_answer_is_lost_is_proven_and_not_made_twice(db: TestDb) {
+    let Some(server) = db.server_addr() else { return };
+    let f = Fixture::new(db).await;
+    let proxy = ChaosProxy::start(server).await;
+    let store = Store::open(&f.db().url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
+    // As a statement of its own: a session's set-up speaks of COMMITTED.
+    proxy.cut_on(b"\x03COMMIT", Cut::BeforeReply);
+    let replica = start(&f, &store, "one", Timers::SHARED);
+    let lease = async || f.store.lease("coordinator").await.unwrap().unwrap();
+    eventually(SOON, "a take-over of which it hears nothing", async || lease().await.holder == "one").await;
+    assert!(!replica.leads());
+    proxy.heal();
+    eventually(SOON, "the proof", async || replica.leads()).await;
+    assert_eq!(lease().await.term, 1, "it is the same take-over");
+    replica.stop().await;
+}
+
+on_every_database!(a_replica_that_must_not_lead_gives_the_lease_back_and_takes_it_no_more);
+async fn a_replica_that_must_not_lead_gives_the_lease_back_and_takes_it_no_more(db: TestDb) {
+    let f = Fixture::new(db).await;
+    let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
+    eventually(SOON, "the lease", async || replica.leads()).await;
+    let proof = replica.leads.borrow().clone().unwrap();
+    replica.bar.set("its name is in use elsewhere");
+    let holder = async || f.store.lease("coordinator").await.unwrap().unwrap().holder;
+    eventually(SOON, "a vacant lease", async || holder().await.is_empty()).await;
+    assert!(!replica.leads());
+    assert!(!proof.is_valid(0), "a copy of the proof ends with it");
+    let note = async || replica.loops.ages().iter().find(|l| l.name == "lease").unwrap().note.clone();
+    eventually(SOON, "why, for whoever looks", async || note().await.contains("in use elsewhere")).await;
+    let looked = |name: &str| replica.loops.ages().iter().find(|l| l.name == name).unwrap().done_age_ms;
+    eventually(SOON, "another look at the vacant lease", async || looked("lease") < 500).await;
+    assert_eq!(holder().await, "");
+    replica.bar.clear();
+    eventually(SOON, "the lease again", async || replica.leads()).await;
     replica.stop().await;
 }

@@ -68,6 +68,7 @@ async fn every_key_of_the_configuration_stands_in_the_full_example_and_in_the_do
         "auth: {zzz: 1}\n",
         "auth: {tokens: [{zzz: 1}]}\n",
         "alerters: [{zzz: 1}]\n",
+        "coordination: {zzz: 1}\n",
         "retention: {zzz: 1}\n",
         "peers: {zzz: 1}\n",
         "peers: {replicas: [{zzz: 1}]}\n",

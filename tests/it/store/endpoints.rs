@@ -72,7 +72,10 @@ async fn a_silent_endpoint_costs_a_share_of_the_time_also_where_the_limit_is_sho
     first.heal();
     second.freeze_all();
     let mut lease = store.session();
-    let tries = [lease.observe("coordinator").await.is_ok(), lease.observe("coordinator").await.is_ok()];
+    let tries = [
+        lease.observe("coordinator", Duration::from_secs(2)).await.is_ok(),
+        lease.observe("coordinator", Duration::from_secs(2)).await.is_ok(),
+    ];
     assert!(tries[1], "{tries:?}: the second try begins behind the silent one");
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 use gotel::coordinator::plan;
 use gotel::metrics::Metrics;
 use gotel::reservation::{JobKey, SignalKind};
+use gotel::store::lease::{COORDINATOR, Claim};
 use gotel::store::{CheckIn, Session, Store, StoreError};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::util::chaos::{ChaosProxy, Cut};
 use crate::util::db::{TestDb, on_every_database};
-use crate::util::store::{Fixture, every, lead};
+use crate::util::store::{Fixture, LIMITS, every, lead};
 use crate::util::wait::{eventually, now};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -204,8 +205,9 @@ async fn row_03_a_coordinator_frozen_in_a_transaction_frees_the_lease_in_time(db
     assert!(matches!(outcome, Err(StoreError::Timeout(..))), "{outcome:?}");
     let mut other = f.store.session();
     eventually(Duration::from_secs(12), "a take-over", async || {
-        let seen = other.observe("coordinator").await?;
-        other.take("coordinator", &seen, "other", 15_000).await
+        let claim = Claim::new(COORDINATOR, &other.observe(COORDINATOR, LIMITS.op).await?);
+        let taken = other.take(&claim, "other", LIMITS).await?;
+        taken.ok_or(StoreError::Fenced)
     })
     .await;
     assert_eq!(f.outbox().await.len(), 0, "nothing of it was committed");

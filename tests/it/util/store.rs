@@ -5,12 +5,13 @@
 //! it with GoTel at work all the while; [`Fixture::be_away`] moves it with no replica there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gotel::coordinator::{Context, plan};
 use gotel::metrics::Metrics;
 use gotel::reservation::routing::{Card, Routes};
 use gotel::reservation::{Draft, JobKey, Settings, SignalKind};
-use gotel::store::lease::COORDINATOR;
+use gotel::store::lease::{COORDINATOR, Claim, Limits};
 use gotel::store::{
     Accepted, Batch, CheckIn, Finish, Leading, Refused, Reserved, Session, Store, StoreError,
 };
@@ -190,9 +191,13 @@ impl Fixture {
 
 /// Takes the coordinator's lease for `session`, whoever has it.
 pub async fn lead(session: &mut Session) -> Leading {
-    let seen = session.observe(COORDINATOR).await.unwrap();
-    session.take(COORDINATOR, &seen, "test", 15_000).await.unwrap().expect("nobody else takes it meanwhile")
+    let seen = session.observe(COORDINATOR, LIMITS.op).await.unwrap();
+    let claim = Claim::new(COORDINATOR, &seen);
+    session.take(&claim, "test", LIMITS).await.unwrap().expect("nobody else takes it meanwhile")
 }
+
+/// As between replicas, but good for an hour: a slow machine must not end what a test believes.
+pub const LIMITS: Limits = Limits { op: Duration::from_secs(2), valid_ms: 3_600_000, lease_ms: 15_000 };
 
 fn context(store: &Store) -> Context {
     let card = |name: &str, default, per_address, folds| Card {
