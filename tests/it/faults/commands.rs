@@ -124,7 +124,7 @@ async fn the_shipped_examples_of_configuration_pass_the_check() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         let mut text = std::fs::read_to_string(&example).unwrap();
         // The secrets that the example expects under /run/secrets.
-        for file in ["jobs", "billing", "smtp", "pagerduty", "hmac"] {
+        for file in ["jobs", "billing", "smtp", "pagerduty", "hmac", "peers"] {
             std::fs::write(folder.path().join(file), format!("{file}-0123456789abcdef0123456789abcdef"))
                 .unwrap();
         }
