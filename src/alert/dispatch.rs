@@ -25,7 +25,7 @@ use crate::failpoint;
 use crate::metrics::Metrics;
 use crate::reservation::backoff::next_try_ms;
 use crate::reservation::{Notice, Reason};
-use crate::store::{CLAIM_MS, Claimed, Finish, Result, Session, SystemKind};
+use crate::store::{CLAIM_MS, Claimed, Finish, Result, Session, StoreError, SystemKind};
 use futures::FutureExt;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
@@ -193,12 +193,11 @@ impl Dispatcher {
         self.report(now_ms).await;
         loop {
             let room = self.room(now_ms);
-            if room == 0 || !self.session.anything_to_send(self.alerter.name()).await? {
+            if room == 0 {
                 break;
             }
-            let (name, ends_stay) = (self.alerter.name(), self.alerter.folds());
             let claimed_ms = clock::boot_ms();
-            let (folded, claimed) = self.session.fold_and_claim(name, room, &self.srv, ends_stay).await?;
+            let (folded, claimed) = self.claim(room).await?;
             for claimed in claimed {
                 self.begin(claimed, claimed_ms);
                 step.begun += 1;
@@ -211,6 +210,26 @@ impl Dispatcher {
         }
         self.metrics.breaker(self.alerter.name(), self.breaker.is_open());
         Ok(step)
+    }
+
+    /// Folds storms and claims at most `room` notices.
+    async fn claim(&mut self, room: usize) -> Result<(usize, Vec<Claimed>)> {
+        let (name, ends_stay) = (self.alerter.name(), self.alerter.folds());
+        let claimed = match self.session.anything_to_send(name).await {
+            Ok(false) => Ok((0, Vec::new())),
+            Ok(true) => self.session.fold_and_claim(name, room, &self.srv, ends_stay).await,
+            Err(e) => Err(e),
+        };
+        match claimed {
+            // Where tables are locked, there may be something to tell about just that.
+            Err(e @ (StoreError::Contended(_) | StoreError::Timeout(..))) => {
+                match self.session.claim_own(name, room).await {
+                    Ok(own) if !own.is_empty() => Ok((0, own)),
+                    _ => Err(e),
+                }
+            }
+            claimed => claimed,
+        }
     }
 
     /// Waits until one more send has ended; at once if none is in flight.

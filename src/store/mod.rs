@@ -20,6 +20,7 @@ pub mod lease;
 mod listing;
 mod outages;
 mod outbox;
+mod own;
 mod payload;
 mod pool;
 mod probe;

@@ -203,7 +203,7 @@ impl Session {
             let now = tx.now_ms().await?;
             release_expired(tx, alerter, now).await?;
             let ids = due(tx, alerter, now, limit).await?;
-            take(tx, &ids, &token, now).await
+            take(tx, &ids, &token, now, held::AGED_FROM).await
         })
     }
 
@@ -228,7 +228,7 @@ impl Session {
             // Folding sees at least what `due` saw; what it takes is no longer pending.
             let which = if ends_stay { OPENING } else { ALL };
             let folded = fold_all(tx, alerter, srv, now, which).await?;
-            Ok((folded, take(tx, &ids, &token, now).await?))
+            Ok((folded, take(tx, &ids, &token, now, held::AGED_FROM).await?))
         })
     }
 
@@ -383,8 +383,14 @@ async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize) -> Result<Vec<i
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Claims those of `ids` that are still pending.
-async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Claimed>> {
+/// Claims those of `ids` that are still pending. `aged_from`: from when their age counts.
+pub(super) async fn take(
+    tx: &mut Tx,
+    ids: &[i64],
+    token: &str,
+    now: i64,
+    aged_from: &str,
+) -> Result<Vec<Claimed>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -400,9 +406,8 @@ async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Cla
     }
     tx.run(query).await?;
     let mut query = sql(format!(
-        "SELECT d.id, d.idem_key, d.recipient, d.attempts, {}, d.payload FROM delivery d \
+        "SELECT d.id, d.idem_key, d.recipient, d.attempts, {aged_from}, d.payload FROM delivery d \
          WHERE d.id IN ({}) AND d.claim_token = ? ORDER BY d.id",
-        held::AGED_FROM,
         marks(ids.len())
     ))
     .bind(now);
