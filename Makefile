@@ -17,7 +17,7 @@ test: ## run every check; installs, starts and stops the databases, the browser 
 checks: lint doc generated-check
 	$(CARGO) test --locked -- --skip ha::
 	@# Several replicas under faults mostly wait, for leases and deadlines: many at once.
-	$(CARGO) test --locked --test it -- ha:: --test-threads 6
+	$(CARGO) test --locked --test it -- ha:: --test-threads 8
 
 lint:
 	$(CARGO) fmt --check

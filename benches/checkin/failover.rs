@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use gotel::clock;
 use rustix::process::Signal;
-use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -124,7 +124,8 @@ impl Pair {
             urls,
             folder,
             heard,
-            conn: db.connect().await,
+            // Not as the store's own: the server would close it while nothing happens.
+            conn: AnyConnection::connect(&db.url).await.expect("the database answers"),
             http: http.expect("a client can be built"),
             leads: 0,
             jobs: 0,
