@@ -5,14 +5,17 @@
 //!
 //! Does not promise: that a database or a mail server answers. `gotel alerter test` and the start tell.
 
+mod database;
 mod locate;
 
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
-use crate::alert::secret::{Lookup, expand, process_env};
 use crate::coordinator::timers::{self, Timers};
 use crate::http::auth::{AuthConfig, Mode};
+use crate::peers::config::{self as peers, PeersConfig};
 use crate::reservation::{Invalid, duration};
+use crate::secret::{Lookup, process_env};
 use crate::store::Retention;
+use crate::store::dialect::Dialect;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -28,6 +31,7 @@ struct File {
     listen: Option<String>,
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
+    database: Option<database::Written>,
     data_dir: Option<PathBuf>,
     external_url: Option<String>,
     replica: Option<String>,
@@ -35,6 +39,7 @@ struct File {
     alerters: Vec<Written>,
     coordination: timers::Written,
     retention: WrittenRetention,
+    peers: Option<peers::Written>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,8 +85,8 @@ pub struct Scalars {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The database; may hold a password.
-    pub database_url: SecretString,
+    /// The endpoints of the one database, at least one; may hold passwords.
+    pub database_urls: Vec<SecretString>,
     /// Address of the pages for links, without a slash at the end.
     pub external_url: Option<String>,
     /// This replica's name.
@@ -96,6 +101,8 @@ pub struct Config {
     pub coordination: Timers,
     /// How long things are kept.
     pub retention: Retention,
+    /// The other replicas; None: this one is alone.
+    pub peers: Option<PeersConfig>,
 }
 
 /// A configuration that cannot be run.
@@ -165,6 +172,16 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
     let listen = scalars.listen.clone().or(file.listen).unwrap_or_else(|| LISTEN.into());
     let data_dir = scalars.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data"));
     let external_url = scalars.external_url.clone().or(file.external_url);
+    let replica = replica(scalars.replica.clone().or(file.replica))?;
+    let database_urls = database::endpoints(
+        scalars.database_url.as_deref(),
+        file.database_url,
+        file.database_url_file,
+        file.database,
+        &data_dir,
+        env,
+    )?;
+    let dialect = database_urls.first().and_then(|url| Dialect::of_url(url.expose_secret()));
     Ok(Config {
         listen: listen.parse().map_err(|_| {
             Invalid::new(
@@ -172,9 +189,10 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
                 format!("{listen:?} is not an address with a port: write 127.0.0.1:8080 or 0.0.0.0:8080"),
             )
         })?,
-        database_url: database_url(scalars, file.database_url, file.database_url_file, &data_dir, env)?,
+        peers: file.peers.map(|written| peers::parse(written, &replica, dialect, env)).transpose()?,
+        database_urls,
         external_url: external_url.map(|url| external(&url)).transpose()?,
-        replica: replica(scalars.replica.clone().or(file.replica))?,
+        replica,
         auth_mode: scalars.auth,
         auth: file.auth,
         alerters: or_console(parse(file.alerters, env)?),
@@ -192,44 +210,6 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
             )?,
         },
     })
-}
-
-fn database_url(
-    scalars: &Scalars,
-    written: Option<String>,
-    file: Option<PathBuf>,
-    data_dir: &Path,
-    env: Lookup<'_>,
-) -> Result<SecretString, Invalid> {
-    let url = match (&scalars.database_url, written, file) {
-        (Some(url), _, _) => url.clone(),
-        (None, Some(_), Some(_)) => {
-            return Err(Invalid::new("databaseUrl", "is given beside databaseUrlFile: keep one of the two"));
-        }
-        (None, Some(url), None) => {
-            let expanded = expand("databaseUrl", &url, env)?;
-            if expanded == url && has_password(&url) {
-                return Err(Invalid::new(
-                    "databaseUrl",
-                    "holds a password: keep the URL in a file (databaseUrlFile) or in the environment \
-                     (GOTEL_DATABASE_URL, or ${NAME} here)",
-                ));
-            }
-            expanded
-        }
-        (None, None, Some(path)) => {
-            let text = std::fs::read_to_string(&path).map_err(|e| {
-                Invalid::new("databaseUrlFile", format!("cannot be read ({}): {e}", path.display()))
-            })?;
-            text.trim().to_owned()
-        }
-        (None, None, None) => format!("sqlite://{}", data_dir.join("gotel.db").display()),
-    };
-    Ok(url.into())
-}
-
-fn has_password(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| url.password().is_some())
 }
 
 fn external(text: &str) -> Result<String, Invalid> {
@@ -270,9 +250,9 @@ fn retention(field: &'static str, text: Option<String>, default_ms: i64) -> Resu
 }
 
 impl Config {
-    /// The database URL in the clear, for the driver.
-    pub fn database_url(&self) -> &str {
-        self.database_url.expose_secret()
+    /// The database's endpoints in the clear, for the driver.
+    pub fn database_urls(&self) -> Vec<&str> {
+        self.database_urls.iter().map(ExposeSecret::expose_secret).collect()
     }
 }
 

@@ -11,11 +11,15 @@
 //! | [`coordinator`] | lease, evaluator, own outages, housekeeping |
 //! | [`alert`] | the alerters and the outbox's dispatchers |
 //! | [`checkin`] | the write path |
+//! | [`peers`] | the other replicas, and who is told when they or the database are gone |
 //! | [`store`] | what is known, in SQLite, MariaDB or MySQL |
+//! | [`board`] | what is known of the other replicas, for the pages |
+//! | [`secret`] | what nobody prints |
 //! | [`lifecycle`], [`metrics`], [`telemetry`], [`clock`] | the process: its loops, figures, logs and time |
 //! | [`reservation`] | the rules: pure, no clock, no I/O |
 
 pub mod alert;
+pub mod board;
 pub mod checkin;
 pub mod cli;
 pub mod clock;
@@ -25,7 +29,9 @@ mod failpoint;
 pub mod http;
 pub mod lifecycle;
 pub mod metrics;
+pub mod peers;
 pub mod replica;
 pub mod reservation;
+pub mod secret;
 pub mod store;
 pub mod telemetry;

@@ -121,27 +121,24 @@ impl Loops {
     }
 }
 
-/// Whether something forbids this replica to coordinate, and what. Whoever finds out sets it; the election
-/// looks before each of its steps, steps down, and gives the lease back.
-#[derive(Debug, Default)]
-pub struct Bar {
-    reason: Mutex<Option<String>>,
-}
+/// Something that forbids this process to lead, whoever finds it; empty: nothing does.
+#[derive(Debug, Clone, Default)]
+pub struct Bar(Arc<Mutex<Option<String>>>);
 
 impl Bar {
-    /// From now on this replica must not coordinate, because of `why`: a few words for a log and a page.
-    pub fn set(&self, why: impl Into<String>) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    /// From now on this process must not lead, for `reason`.
+    pub fn bar(&self, reason: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.into());
     }
 
-    /// It may again.
-    pub fn clear(&self) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Nothing forbids it any more.
+    pub fn lift(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Why it must not; None: it may.
     pub fn reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -194,6 +191,11 @@ impl Tasks {
             let _ = ended.await;
             name
         });
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
     }
 
     /// Waits until `ask` is done or a task has ended by itself; says which.

@@ -37,6 +37,8 @@ labels! {
     Loop { name }
     Route { route, method, code }
     StateOf { state }
+    PeerState { peer, state }
+    PeerCall { peer, result }
 }
 
 /// Every figure this process exports.
@@ -55,6 +57,7 @@ pub struct Metrics {
     overdue: Gauge,
     undecidable: Counter,
     outage_seconds: Counter<f64, AtomicU64>,
+    clock_jump: Counter,
     checkins: Family<Code, Counter>,
     batch_size: Histogram,
     queue_depth: Family<Shard, Gauge>,
@@ -70,6 +73,9 @@ pub struct Metrics {
     http_seconds: Histogram,
     loop_age: Family<Loop, Seconds>,
     reservations: Family<StateOf, Gauge>,
+    peer_state: Family<PeerState, Gauge>,
+    peer_calls: Family<PeerCall, Counter>,
+    peer_rejected: Family<Cause, Counter>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -113,6 +119,7 @@ impl Metrics {
             overdue: Gauge::default(),
             undecidable: Counter::default(),
             outage_seconds: Counter::default(),
+            clock_jump: Counter::default(),
             checkins: Family::default(),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             queue_depth: Family::default(),
@@ -128,6 +135,9 @@ impl Metrics {
             http_seconds: latency(),
             loop_age: Family::default(),
             reservations: Family::default(),
+            peer_state: Family::default(),
+            peer_calls: Family::default(),
+            peer_rejected: Family::default(),
         };
         m.register();
         m
@@ -177,6 +187,11 @@ impl Metrics {
             self.undecidable.clone(),
         );
         r.register_with_unit("outage", "Own outages recorded", s.clone(), self.outage_seconds.clone());
+        r.register(
+            "clock_jump",
+            "Jumps of the database's clock recorded by this replica",
+            self.clock_jump.clone(),
+        );
         r.register("checkins", "Check-ins by answered status code", self.checkins.clone());
         r.register("batch_size", "Check-ins committed together", self.batch_size.clone());
         r.register("queue_depth", "Check-ins waiting to be written", self.queue_depth.clone());
@@ -211,6 +226,9 @@ impl Metrics {
         );
         r.register_with_unit("loop_age", "Time since a loop last ended a step", s, self.loop_age.clone());
         r.register("reservations", "Reservations by state", self.reservations.clone());
+        r.register("peer_state", "1 for what this replica believes of a peer", self.peer_state.clone());
+        r.register("peer_calls", "Heartbeats sent to a peer", self.peer_calls.clone());
+        r.register("peer_rejected", "Heartbeats not believed, by reason", self.peer_rejected.clone());
     }
 
     /// The page.
@@ -252,9 +270,14 @@ impl Metrics {
         self.eval_duration.observe(took.as_secs_f64());
     }
 
-    /// A reservation that could not be decided.
-    pub fn set_aside(&self) {
-        self.undecidable.inc();
+    /// Reservations that could not be decided.
+    pub fn set_aside(&self, count: usize) {
+        self.undecidable.inc_by(count as u64);
+    }
+
+    /// The database's clock jumped.
+    pub fn clock_jump(&self) {
+        self.clock_jump.inc();
     }
 
     /// An own outage.
@@ -339,5 +362,63 @@ impl Metrics {
     /// Reservations late, failed or overrun.
     pub fn overdue(&self, count: i64) {
         self.overdue.set(count);
+    }
+
+    /// What is believed of a peer: 1 for this state, 0 for its others.
+    pub fn peer_state(&self, peer: &str, state: &str, believed: bool) {
+        let labels = PeerState { peer: peer.into(), state: state.into() };
+        self.peer_state.get_or_create(&labels).set(i64::from(believed));
+    }
+
+    /// A heartbeat sent.
+    pub fn peer_call(&self, peer: &str, result: &str) {
+        self.peer_calls.get_or_create(&PeerCall { peer: peer.into(), result: result.into() }).inc();
+    }
+
+    /// A heartbeat, or an answer to one, that is not believed.
+    pub fn peer_rejected(&self, reason: &str) {
+        self.peer_rejected.get_or_create(&Cause { reason: reason.into() }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alert rules are written against these (reliability, 5d).
+    #[test]
+    fn the_names_that_people_rely_on_are_there() {
+        let m = Metrics::new();
+        m.takeover("vacant", 1);
+        m.set_leader("eu-1", true);
+        m.loop_age("evaluate", Duration::ZERO, Duration::ZERO);
+        m.db_op("due", Duration::ZERO, Some("timeout"));
+        m.queue_depth(0, 0);
+        m.checkin(200);
+        m.delivery("mail", "accepted", Duration::ZERO);
+        m.outbox("mail", 0, Duration::ZERO);
+        let page = m.render();
+        for name in [
+            "gotel_leader{replica=",
+            "gotel_term ",
+            "gotel_lease_age_seconds ",
+            "gotel_eval_age_seconds ",
+            "gotel_eval_duration_seconds_count ",
+            "gotel_overdue ",
+            "gotel_fenced_out_total ",
+            "gotel_takeovers_total{reason=",
+            "gotel_db_op_seconds_count{op=",
+            "gotel_db_errors_total{class=",
+            "gotel_batch_size_count ",
+            "gotel_queue_depth{shard=",
+            "gotel_queue_oldest_seconds ",
+            "gotel_checkins_total{code=",
+            "gotel_delivery_total{channel=\"mail\",result=",
+            "gotel_outbox_oldest_seconds{channel=",
+            "gotel_outbox_dead ",
+            "gotel_outage_seconds_total ",
+        ] {
+            assert!(page.lines().any(|line| line.starts_with(name)), "{name}\n{page}");
+        }
     }
 }

@@ -3,10 +3,14 @@
 //! Promises: once [`Replica::start`] returns, check-ins are accepted and every loop runs. Ending it goes
 //! from the outside in: first nobody is sent here any more (`/readyz`), then requests in flight are
 //! answered, then the check-in queue is flushed and sends in flight end, and last the lease is given back.
-//! A task that ends by itself ends the process: half a monitor is none.
+//! A task that ends by itself ends the process: half a monitor is none. The replica's row goes last of all,
+//! so that the others miss it only if this order was not kept.
+
+mod trouble;
 
 use crate::alert::dispatch::{Dispatcher, Parts};
 use crate::alert::{self, Reporter, orphans};
+use crate::board::Board;
 use crate::checkin;
 use crate::clock;
 use crate::config::Config;
@@ -14,22 +18,26 @@ use crate::coordinator::{self, Context, Coordinator, Timers};
 use crate::http::{self, App, Auth};
 use crate::lifecycle::{Bar, Loops, Tasks};
 use crate::metrics::Metrics;
+use crate::peers;
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
 use crate::store::dialect::Dialect;
-use crate::store::{Life, Session, Store, StoreError, SystemKind, SystemReport};
-use futures::future::BoxFuture;
+use crate::store::{Session, Store, StoreError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use trouble::Trouble;
 
 /// How long a start waits for its database.
 const DATABASE_WAIT: Duration = Duration::from_secs(60);
 
 /// How long ending may take once the HTTP server is done: the queue's flush and the sends' farewell.
 const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long taking the own row away may take after that: one operation under its limit, and what was begun.
+const ROW_LIMIT: Duration = Duration::from_secs(5);
 
 /// Between two looks for notices whose alerter nobody has.
 const ORPHANS_EVERY: Duration = Duration::from_secs(15);
@@ -47,6 +55,8 @@ pub struct Replica {
     pub loops: Arc<Loops>,
     edge: Tasks,
     core: Tasks,
+    /// Ends last.
+    row: Tasks,
     /// Connected from the start, for the last word.
     last: Session,
 }
@@ -69,7 +79,7 @@ impl Replica {
     /// A setting that only shows now, a schema that is not ours, or no database within a minute.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let store = Store::open(config.database_url(), Arc::clone(&metrics))?;
+        let store = Store::open_any(&config.database_urls(), Arc::clone(&metrics))?;
         Self::start_on(config, listener, store, metrics).await
     }
 
@@ -98,7 +108,14 @@ impl Replica {
                  process"
             );
         }
+        let peer_listener = match &config.peers {
+            Some(peers) => Some(http::listen(peers.listen).map_err(|e| {
+                Invalid::new("peers.listen", format!("cannot listen on {}: {e}", peers.listen))
+            })?),
+            None => None,
+        };
         migrate(&store).await?;
+        warn_of_losses(&store).await;
         let mut last = store.session();
         last.checkpoint().await?;
 
@@ -110,7 +127,7 @@ impl Replica {
             install_id: store.install_id().to_owned(),
             external_url: config.external_url.clone(),
         };
-        let wake = Arc::new(Notify::new());
+        let (wake, bar) = (Arc::new(Notify::new()), Bar::default());
         let coordinator = Coordinator {
             store: store.clone(),
             context: Arc::new(context),
@@ -119,10 +136,10 @@ impl Replica {
             keep: config.retention,
             metrics: Arc::clone(&metrics),
             loops: Arc::clone(&loops),
-            bar: Arc::new(Bar::default()),
+            bar: bar.clone(),
             wake: Arc::clone(&wake),
         };
-        coordinator::start(&coordinator, &mut core);
+        let leads = coordinator::start(&coordinator, &mut core);
         let reporter: Arc<dyn Reporter> =
             Arc::new(Trouble { store: store.clone(), routes: routes.clone(), srv: config.replica.clone() });
         for alerter in alerters {
@@ -141,6 +158,25 @@ impl Replica {
         core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
         let checkins = checkin::start(&store, writers(store.dialect()), &mut core, &loops, &metrics);
 
+        let (mut edge, mut row, board) = (Tasks::default(), Tasks::default(), Board::default());
+        if let (Some(peers), Some(listener)) = (&config.peers, peer_listener) {
+            let parts = peers::Parts {
+                store: store.clone(),
+                config: peers.clone(),
+                replica: config.replica.clone(),
+                routes: routes.clone(),
+                leads,
+                client: alert::client(None).map_err(|e| Invalid::new("peers", e))?,
+                metrics: Arc::clone(&metrics),
+                loops: Arc::clone(&loops),
+                board: board.clone(),
+                bar,
+                wake: Arc::clone(&wake),
+                told: Arc::new(Vec::new),
+            };
+            let peers = peers::start(parts, &mut row);
+            edge.spawn("peers", http::serve_few(listener, peers.router, edge.stop()));
+        }
         let app = App {
             store: store.clone(),
             checkins,
@@ -152,20 +188,27 @@ impl Replica {
             loops: Arc::clone(&loops),
             max_body: http::MAX_BODY,
             counted: Default::default(),
+            board,
         };
-        let mut edge = Tasks::default();
         edge.spawn("http", http::serve(listener, http::router(Arc::new(app)), edge.stop()));
-        Ok(Self { addr, store, metrics, loops, edge, core, last })
+        Ok(Self { addr, store, metrics, loops, edge, core, row, last })
     }
 
     /// Waits until `ask` is done; Err: a part of the replica has ended by itself.
     pub async fn until(&mut self, ask: impl Future<Output = ()>) -> Result<(), String> {
         let core = self.core.until(std::future::pending());
         let edge = self.edge.until(std::future::pending());
+        let row = async {
+            match self.row.is_empty() {
+                true => std::future::pending().await,
+                false => self.row.until(std::future::pending()).await,
+            }
+        };
         tokio::select! {
             () = ask => Ok(()),
             ended = core => ended,
             ended = edge => ended,
+            ended = row => ended,
         }
     }
 
@@ -175,11 +218,12 @@ impl Replica {
         tokio::time::sleep(linger).await;
         let edge = self.edge.finish(http::DRAIN + Duration::from_secs(1)).await;
         let core = self.core.finish(END_LIMIT).await;
+        let row = self.row.finish(ROW_LIMIT).await;
         // A file that can be copied as it is, and that needs none of those beside it.
         if let Err(e) = self.last.checkpoint().await {
             tracing::warn!(error = %e, "the write-ahead log stays beside the database");
         }
-        edge && core
+        edge && core && row
     }
 }
 
@@ -222,6 +266,21 @@ async fn migrate(store: &Store) -> Result<(), StoreError> {
     }
 }
 
+/// Says once what the database server is set to that can lose acknowledged check-ins.
+async fn warn_of_losses(store: &Store) {
+    match store.durability_warnings().await {
+        Ok(warnings) => {
+            for warning in warnings {
+                tracing::warn!("the database may lose what it has acknowledged: {warning}");
+            }
+        }
+        // Not worth a failed start: whoever may not look is told so.
+        Err(e) => {
+            tracing::warn!(error = %e, "could not look whether the database keeps what it acknowledges")
+        }
+    }
+}
+
 /// Looks for notices whose alerter nobody has.
 async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::CancellationToken) {
     let mut session = store.session();
@@ -238,69 +297,5 @@ async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::Cancellatio
             // The database's absence is told by the loops whose work it is.
             Err(e) => tracing::debug!(error = %e, "notices without an alerter were not looked for"),
         }
-    }
-}
-
-/// Tells of an alerter that does not deliver, over the others.
-struct Trouble {
-    store: Store,
-    routes: Routes,
-    srv: String,
-}
-
-impl Trouble {
-    fn report(&self, kind: SystemKind, alerter: &str, text: String, now_ms: i64) -> SystemReport {
-        SystemReport {
-            kind,
-            subject: alerter.to_owned(),
-            text,
-            since_ms: now_ms,
-            targets: self.routes.defaults(&[], Some(alerter)),
-            srv: self.srv.clone(),
-            life: if kind == SystemKind::DeadLetter { Life::Once } else { Life::UntilWithdrawn },
-        }
-    }
-}
-
-impl Reporter for Trouble {
-    fn failing<'a>(&'a self, alerter: &'a str, why: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let text = format!(
-                "The alerter {alerter} does not deliver: {why}. Its notices are kept and tried again for 24 hours. Until \
-                 it works, nobody hears over it: look at its server and its settings, then try `gotel alerter test \
-                 {alerter}`."
-            );
-            let now_ms = self.store.now_ms().await?;
-            self.store
-                .report_system(&self.report(SystemKind::DeliveryFailing, alerter, text, now_ms))
-                .await?;
-            Ok(())
-        })
-    }
-
-    fn dead_letter<'a>(
-        &'a self,
-        alerter: &'a str,
-        recipient: &'a str,
-        title: &'a str,
-        why: &'a str,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let to = if recipient.is_empty() { String::new() } else { format!(" to {recipient}") };
-            let text = format!(
-                "A notice was given up: \"{title}\" did not get through{to} over {alerter}: {why}. Tell them yourself, \
-                 and correct the address or the alerter."
-            );
-            let now_ms = self.store.now_ms().await?;
-            self.store.report_system(&self.report(SystemKind::DeadLetter, alerter, text, now_ms)).await?;
-            Ok(())
-        })
-    }
-
-    fn works<'a>(&'a self, alerter: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.store.withdraw_system(SystemKind::DeliveryFailing, alerter, &self.srv).await?;
-            Ok(())
-        })
     }
 }

@@ -164,6 +164,7 @@ pub fn child() {
             loops,
             max_body: http::MAX_BODY,
             counted: Default::default(),
+            board: Default::default(),
         };
         http::serve(listener, http::router(Arc::new(app)), tasks.stop()).await;
     });

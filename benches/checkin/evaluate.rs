@@ -58,6 +58,8 @@ struct Stage {
     size: usize,
     db: Db,
     store: Store,
+    /// As the evaluator has them: one for the look, one for the work.
+    look: Session,
     session: Session,
     leading: Leading,
     /// Ids of those that are made late.
@@ -103,17 +105,18 @@ impl Stage {
         }
         let late = late.join(", ");
         let leading = leading.expect("nobody else takes it");
-        Self { size, db, store, session, leading, late, context, due: Vec::new(), step: Vec::new() }
+        let look = store.session();
+        Self { size, db, store, look, session, leading, late, context, due: Vec::new(), step: Vec::new() }
     }
 
     async fn round(&mut self, counted: bool) {
         self.make_late().await;
         let started_us = clock::boot_us();
-        assert!(self.session.anything_due().await.expect("the due query"));
+        assert!(self.look.anything_due().await.expect("the due query"));
         let due_us = clock::since_us(started_us).as_micros() as f64;
 
         let started_us = clock::boot_us();
-        let due = self.session.anything_due().await.expect("the due query");
+        let due = self.look.anything_due().await.expect("the due query");
         let batch = self.session.evaluate(&self.leading, 500, |loaded| plan(&self.context, loaded)).await;
         self.session.evaluated(&self.leading).await.expect("the mark");
         let step_us = clock::since_us(started_us).as_micros() as f64;

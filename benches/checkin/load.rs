@@ -1,10 +1,11 @@
 //! The load: keep-alive HTTP/1.1 clients, one request on its way each, in a process of their own. No more
 //! than sockets and a few bytes of parsing, as they share the processors with what they measure.
 
+use super::process::on_processor;
 use super::timing::Latencies;
 use gotel::clock;
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +28,8 @@ pub struct Plan {
     /// Requests a second in all, sent whether or not earlier ones were answered; 0: each client sends its
     /// next request when it has its answer.
     pub rate: u32,
+    /// Whether the load stays on the second processor and leaves the first to the server.
+    pub apart: bool,
 }
 
 /// What came of it.
@@ -63,7 +66,9 @@ impl Outcome {
 
 /// Runs the load in a process of its own.
 pub async fn run(plan: &Plan) -> Outcome {
-    let child = tokio::process::Command::new(std::env::current_exe().expect("this program has a path"))
+    let program = std::env::current_exe().expect("this program has a path");
+    let command = if plan.apart { on_processor(1, program) } else { Command::new(program) };
+    let child = tokio::process::Command::from(command)
         .args(["load", &plan.addr, &plan.clients.to_string(), &plan.jobs.to_string()])
         .args([plan.warm.as_millis().to_string(), plan.run.as_millis().to_string(), plan.rate.to_string()])
         .stdout(Stdio::piped())
@@ -103,6 +108,7 @@ pub fn child(arguments: &[String]) {
         warm: Duration::from_millis(number(3)),
         run: Duration::from_millis(number(4)),
         rate: number(5) as u32,
+        apart: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let all = LocalSet::new().block_on(&runtime, all(Rc::new(plan)));

@@ -1,9 +1,9 @@
 //! `make bench`: what the check-in path and the evaluator can do, as ratios within one run.
 //!
 //! Prints one Markdown table a topic and puts them between the markers of docs/benchmarks.md, which
-//! explains each figure. `cargo bench --bench checkin -- --quick` is the same in a minute, with figures
-//! that say little; it leaves the document alone. A word (`rates`, `overload`, `evaluate`, `memory`) runs
-//! that topic only.
+//! explains each figure. `cargo bench --bench checkin -- --quick` is the same in three minutes, with figures
+//! that say little; it leaves the document alone. A word (`rates`, `overload`, `evaluate`, `memory`,
+//! `failover`) runs that topic only.
 //!
 //! The program starts itself again for what must be a process of its own: the load (`load`) and the server
 //! that stores nothing (`sink`).
@@ -11,10 +11,12 @@
 mod baseline;
 mod db;
 mod evaluate;
+mod failover;
 mod load;
 mod memory;
 mod overload;
 mod process;
+mod proxy;
 mod rates;
 mod report;
 mod timing;
@@ -24,9 +26,9 @@ use report::Report;
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
-    /// Eight minutes.
+    /// Twenty minutes.
     Full,
-    /// One minute.
+    /// Three minutes.
     Quick,
 }
 
@@ -45,18 +47,20 @@ fn main() {
     let mut report = Report::new(depth);
     runtime.block_on(async {
         let databases = db::Backend::at_hand();
-        let mut capacity = rates::Capacity::default();
-        if wanted("rates") || wanted("overload") {
-            capacity = rates::run(&databases, depth, &mut report).await;
+        if wanted("rates") {
+            rates::run(&databases, depth, &mut report).await;
         }
         if wanted("overload") {
-            overload::run(&databases, depth, &capacity, &mut report).await;
+            overload::run(&databases, depth, &mut report).await;
         }
         if wanted("evaluate") {
             evaluate::run(&databases, depth, &mut report).await;
         }
         if wanted("memory") {
             memory::run(&databases, depth, &mut report).await;
+        }
+        if wanted("failover") {
+            failover::run(&databases, depth, &mut report).await;
         }
     });
     if depth == Depth::Full && topics.is_empty() {

@@ -19,8 +19,15 @@ pub async fn run(databases: &[Backend], depth: Depth, report: &mut Report) {
         db.fill(jobs).await;
         let server = Server::gotel(&db.url);
         let begin = server.resident_bytes();
-        let plan =
-            Plan { addr: server.addr.clone(), clients: 256, jobs, warm: Duration::ZERO, run: span, rate: 0 };
+        let plan = Plan {
+            addr: server.addr.clone(),
+            clients: 256,
+            jobs,
+            warm: Duration::ZERO,
+            run: span,
+            rate: 0,
+            apart: false,
+        };
         let cpu = server.cpu_seconds();
         let outcome = load::run(&plan).await;
         let cpu = server.cpu_seconds() - cpu;

@@ -1,6 +1,9 @@
 //! Servers as processes: the program itself, and the one that stores nothing.
 
+use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A server that listens on a port of its own choice; it ends with this value.
@@ -14,6 +17,22 @@ impl Server {
     pub fn gotel(database_url: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gotel"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url]);
+        Self::start(command)
+    }
+
+    /// The same on one processor, so that a load on the other can ask for more than it can do. Where there is
+    /// only one, it is as [`Server::gotel`].
+    pub fn gotel_on_one_processor(database_url: &str) -> Self {
+        let mut command = on_processor(0, env!("CARGO_BIN_EXE_gotel"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url]);
+        Self::start(command)
+    }
+
+    /// One of several, under this name, with this configuration.
+    pub fn replica(name: &str, database_url: &str, config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gotel"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url, "--replica", name]);
+        command.arg("--config").arg(config).envs([("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")]);
         Self::start(command)
     }
 
@@ -43,6 +62,12 @@ impl Server {
         Self { child, addr: addr.expect("the server prints its address") }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process id is not zero");
+        kill_process(pid, signal).expect("the process is ours");
+    }
+
     /// The most memory it ever had resident, in bytes.
     pub fn peak_bytes(&self) -> u64 {
         self.memory("VmHWM:")
@@ -67,6 +92,17 @@ impl Server {
         // utime and stime, in hundredths.
         (ticks(11) + ticks(12)) / 100.0
     }
+}
+
+/// A command that stays on one processor.
+pub fn on_processor(processor: usize, program: impl AsRef<OsStr>) -> Command {
+    let many = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    if !many {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", &processor.to_string()]).arg(program);
+    command
 }
 
 impl Drop for Server {

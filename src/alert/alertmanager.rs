@@ -3,7 +3,8 @@
 //!
 //! Promises: labels are stable over an incident and over incidents of the same reservation (no ids, no
 //! times), as receivers match a resolve to its trigger by them; a reservation's own labels are passed on
-//! under names that Prometheus allows, and never replace ours.
+//! under names that Prometheus allows, and never replace ours. An alert in a digest has the labels, and so the
+//! fingerprint, that it has alone.
 
 use super::render::{self, link, rfc3339, short_id, title};
 use crate::reservation::{Event, Notice, Reason};
@@ -58,7 +59,7 @@ pub(super) fn message<'a>(notice: &Notice, receiver: &'a str, external_url: &'a 
             .lines
             .iter()
             .map(|line| {
-                let labels = labels(line.reason, &line.app, &line.component);
+                let labels = labels(&line.labels, line.reason, &line.app, &line.component);
                 let word = render::word(line.event, line.reason);
                 let summary = render::one_line(&format!("{word} {}/{}", line.app, line.component));
                 let annotations = annotations([("summary", summary), ("owner", line.owner.clone())]);
@@ -94,11 +95,7 @@ pub(super) fn message<'a>(notice: &Notice, receiver: &'a str, external_url: &'a 
 }
 
 fn single(notice: &Notice) -> Alert {
-    let mut all = Labels::new();
-    for (name, value) in &notice.labels {
-        all.insert(label_name(name), value.clone());
-    }
-    all.extend(labels(notice.reason, &notice.app, &notice.component));
+    let mut all = labels(&notice.labels, notice.reason, &notice.app, &notice.component);
     if notice.event == Event::Test {
         all.insert("alertname".into(), "GotelTest".into());
     }
@@ -130,17 +127,18 @@ fn alert(event: Event, labels: Labels, annotations: Labels, starts_ms: i64, at_m
     }
 }
 
-fn labels(reason: Reason, app: &str, component: &str) -> Labels {
+/// The same for a notice and for its line in a digest, so that an end told alone matches.
+fn labels(own: &BTreeMap<String, String>, reason: Reason, app: &str, component: &str) -> Labels {
+    let own = own.iter().map(|(name, value)| (label_name(name), value.clone()));
     let alertname = match reason {
         Reason::Missed | Reason::NeverCheckedIn => "GotelReservationLate",
         Reason::Failed => "GotelReservationFailed",
         Reason::Overrun => "GotelReservationOverrun",
         Reason::System => "GotelSystem",
     };
-    [("alertname", alertname), ("app", app), ("component", component), ("severity", "error")]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let ours = [("alertname", alertname), ("app", app), ("component", component), ("severity", "error")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.chain(ours).collect()
 }
 
 fn annotations<const N: usize>(texts: [(&str, String); N]) -> Labels {

@@ -8,9 +8,9 @@
 //! Does not promise that a server answers at the address: `gotel alerter test NAME` tells.
 
 use super::http;
-use super::secret::{Lookup, Secret, SecretSource, env_name, expand};
 use crate::reservation::Invalid;
 use crate::reservation::routing::Card;
+use crate::secret::{Lookup, Secret, SecretSource, env_name, expand};
 use lettre::message::Mailbox;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};

@@ -74,6 +74,7 @@ pub fn digest() -> Notice {
         app: "billing".into(),
         component: component.into(),
         owner: "ada".into(),
+        labels: BTreeMap::new(),
         deadline_ms: DEADLINE,
         incident: "i".into(),
     };

@@ -22,7 +22,6 @@ mod http;
 pub mod orphans;
 pub mod pagerduty;
 mod render;
-pub mod secret;
 pub mod smtp;
 pub mod webhook;
 

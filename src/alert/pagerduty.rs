@@ -11,16 +11,18 @@
 //! Where a person resolved the alert in PagerDuty while the job is still late, the next reminder does open
 //! it again; that is PagerDuty's rule, and it is true.
 //!
-//! A digest opens an alert of its own, which ends with the last of its incidents (the coordinator sends that
-//! end under the digest's key). Members that go on are told under their own keys.
+//! A digest opens an alert of its own, which ends with the last of its incidents: that end is sent under the
+//! digest's key. While the alert stands for an incident, the coordinator sends no reminder of that incident, as
+//! it would open a second one. What went alone opened an alert under the incident's own key, which gets an end
+//! of its own. An incident whose end was queued before its trigger was folded is not folded any more.
 
 use super::config::{PagerDutyConfig, Severity};
 use super::http::{self, Answer};
 use super::render::{self, clip, digest_lines, facts, link, rfc3339, title};
-use super::secret::Secret;
 use super::{Alerter, Context, Delivery, Outcome};
 use crate::clock;
 use crate::reservation::{Event, Invalid, Notice};
+use crate::secret::Secret;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -17,9 +17,9 @@
 use super::config::{Auth, SmtpConfig, Tls};
 use super::http;
 use super::render::{self, clip, digest_lines, facts, lines, link, one_line, short_id, title};
-use super::secret::Secret;
 use super::{Alerter, Delivery, Outcome};
 use crate::reservation::{Event, Invalid, Notice};
+use crate::secret::Secret;
 use askama::Template;
 use futures::future::BoxFuture;
 use lettre::message::header::{HeaderName, HeaderValue};

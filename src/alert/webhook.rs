@@ -11,15 +11,16 @@ use super::alertmanager;
 use super::config::{Format, WebhookConfig};
 use super::http::{self, Answer};
 use super::render::{self, rfc3339, title};
-use super::secret::Secret;
 use super::{Alerter, Context, Delivery, Outcome};
 use crate::clock;
 use crate::reservation::{Event, Invalid, Notice, Reason};
+use crate::secret::Secret;
 use futures::future::BoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use sha2::Sha256;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use url::Url;
 
@@ -56,8 +57,8 @@ pub struct WebhookV1<'a> {
     pub reason: Reason,
     /// One line.
     pub title: String,
-    /// The reservation's own text, placeholders filled in.
-    pub message: &'a str,
+    /// The reservation's own text, placeholders filled in; of an end, how it ended.
+    pub message: Cow<'a, str>,
     /// Id of the incident.
     pub incident: &'a str,
     /// The same for all events of the incident.
@@ -241,7 +242,7 @@ fn v1(delivery: &Delivery) -> WebhookV1<'_> {
         event: n.event,
         reason: n.reason,
         title: title(n),
-        message: &n.message,
+        message: n.resolved_text().map_or(Cow::Borrowed(&n.message), Cow::Owned),
         incident: &n.incident,
         dedup_key: &n.dedup_key,
         event_no: n.event_no,

@@ -4,7 +4,7 @@ use crate::clock;
 use crate::metrics::Metrics;
 use crate::store::{Accepted, CheckIn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,11 +55,20 @@ pub struct Queue {
 #[derive(Debug)]
 pub(super) struct Shard {
     sender: mpsc::Sender<Item>,
-    depth: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
-/// A writer's end of its shard, and the count of what waits in it.
-pub(super) type End = (mpsc::Receiver<Item>, Arc<AtomicUsize>);
+/// What waits in a shard, or is being written.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Items not yet taken by the writer.
+    pub depth: AtomicUsize,
+    /// When the oldest that the writer has in hand was received, by the boot clock; 0: it has none.
+    pub oldest_us: AtomicI64,
+}
+
+/// A writer's end of its shard.
+pub(super) type End = (mpsc::Receiver<Item>, Arc<Waiting>);
 
 impl Queue {
     /// A queue of `writers` shards, and the receiving ends.
@@ -68,9 +77,9 @@ impl Queue {
         let mut ends = Vec::with_capacity(writers);
         for _ in 0..writers {
             let (sender, receiver) = mpsc::channel(CAPACITY);
-            let depth = Arc::new(AtomicUsize::new(0));
-            shards.push(Shard { sender, depth: Arc::clone(&depth) });
-            ends.push((receiver, depth));
+            let waiting = Arc::new(Waiting::default());
+            shards.push(Shard { sender, waiting: Arc::clone(&waiting) });
+            ends.push((receiver, waiting));
         }
         (Self { shards: shards.into(), metrics }, ends)
     }
@@ -82,9 +91,9 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let item = Item { checkin, received_us: clock::boot_us(), reply };
         // Counted before it is there: the writer may take it out before this task runs on.
-        let depth = shard.depth.fetch_add(1, Ordering::Relaxed) + 1;
+        let depth = shard.waiting.depth.fetch_add(1, Ordering::Relaxed) + 1;
         if let Err(e) = shard.sender.try_send(item) {
-            shard.depth.fetch_sub(1, Ordering::Relaxed);
+            shard.waiting.depth.fetch_sub(1, Ordering::Relaxed);
             return Err(match e {
                 mpsc::error::TrySendError::Full(_) => Refusal::Full,
                 mpsc::error::TrySendError::Closed(_) => Refusal::Draining,
@@ -97,6 +106,13 @@ impl Queue {
             Ok(Err(_)) => Err(Refusal::Draining),
             Err(_) => Err(Refusal::Late),
         }
+    }
+
+    /// How long the oldest check-in that a writer has in hand has waited; it grows while the writer hangs.
+    pub fn oldest(&self) -> Duration {
+        let received = |shard: &Shard| shard.waiting.oldest_us.load(Ordering::Relaxed);
+        let oldest_us = self.shards.iter().map(received).filter(|us| *us > 0).min();
+        oldest_us.map_or(Duration::ZERO, clock::since_us)
     }
 
     /// The same reservation always has the same writer, so two writers never wait for one row.

@@ -1,12 +1,12 @@
 //! The writers: each one task, one dedicated connection, one batch at a time.
 
-use super::queue::{Item, Queue, Refusal};
+use super::queue::{Item, Queue, Refusal, Waiting};
 use crate::clock;
 use crate::lifecycle::{Loops, Pulse, Tasks};
 use crate::metrics::Metrics;
 use crate::store::{Accepted, CheckIn, Refused, Session, Store, StoreError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,12 +32,12 @@ pub fn start(
     metrics: &Arc<Metrics>,
 ) -> Queue {
     let (queue, ends) = Queue::new(writers, Arc::clone(metrics));
-    for (index, (receiver, depth)) in ends.into_iter().enumerate() {
+    for (index, (receiver, waiting)) in ends.into_iter().enumerate() {
         let writer = Writer {
             index,
             session: store.session(),
             receiver,
-            depth,
+            waiting,
             pulse: loops.register(format!("checkin-{index}"), Duration::from_secs(30)),
             metrics: Arc::clone(metrics),
             failing: false,
@@ -51,10 +51,10 @@ pub fn start(
 /// of the writers, to be measured without them. For benchmarks; nothing of the program may use it.
 pub fn sink(writers: usize, tasks: &mut Tasks, metrics: &Arc<Metrics>) -> Queue {
     let (queue, ends) = Queue::new(writers, Arc::clone(metrics));
-    for (mut receiver, depth) in ends {
+    for (mut receiver, waiting) in ends {
         tasks.spawn_apart("sink", async move {
             while let Some(item) = receiver.recv().await {
-                depth.fetch_sub(1, Ordering::Relaxed);
+                waiting.depth.fetch_sub(1, Ordering::Relaxed);
                 // A client that went away does not mind.
                 let _ = item.reply.send(Ok(Accepted { at_ms: clock::boot_ms() }));
             }
@@ -67,7 +67,7 @@ struct Writer {
     index: usize,
     session: Session,
     receiver: mpsc::Receiver<Item>,
-    depth: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     /// Said once, not with each batch of a flood.
@@ -104,15 +104,15 @@ impl Writer {
 
     /// Writes one batch and answers everybody in it.
     async fn step(&mut self, items: &mut Vec<Item>) {
-        let depth = self.depth.fetch_sub(items.len(), Ordering::Relaxed).saturating_sub(items.len());
+        let depth = self.waiting.depth.fetch_sub(items.len(), Ordering::Relaxed).saturating_sub(items.len());
         self.metrics.queue_depth(self.index, depth);
         let now = clock::boot_us();
         let mut replies = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
-        let mut oldest_us = 0;
+        let oldest_us = items.iter().map(|item| item.received_us).min().unwrap_or(0);
+        self.waiting.oldest_us.store(oldest_us, Ordering::Relaxed);
         for item in items.drain(..) {
             let waited_us = now - item.received_us;
-            oldest_us = oldest_us.max(waited_us);
             // One whose client went away is written all the same: the run it speaks of took place.
             if waited_us > i64::try_from(STALE.as_micros()).unwrap_or(i64::MAX) {
                 let _ = item.reply.send(Err(Refusal::Late));
@@ -121,16 +121,15 @@ impl Writer {
             replies.push(item.reply);
             batch.push((item.checkin, waited_us / 1000));
         }
-        self.metrics.queue_oldest(Duration::from_micros(u64::try_from(oldest_us).unwrap_or(0)));
-        if batch.is_empty() {
-            return;
+        if !batch.is_empty() {
+            self.metrics.batch(batch.len());
+            let answers = self.write(batch).await;
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                // A client that went away does not mind.
+                let _ = reply.send(answer);
+            }
         }
-        self.metrics.batch(batch.len());
-        let answers = self.write(batch).await;
-        for (reply, answer) in replies.into_iter().zip(answers) {
-            // A client that went away does not mind.
-            let _ = reply.send(answer);
-        }
+        self.waiting.oldest_us.store(0, Ordering::Relaxed);
     }
 
     /// Writes the batch; where the data of an item is at fault, halves it until that item is found.

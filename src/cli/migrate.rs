@@ -22,7 +22,7 @@ impl Migrate {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let config = self.source.load()?;
         super::runtime()?.block_on(async {
-            let store = Store::open(config.database_url(), Arc::new(Metrics::new()))?;
+            let store = Store::open_any(&config.database_urls(), Arc::new(Metrics::new()))?;
             let migrated = store.migrate().await?;
             match migrated.applied {
                 0 => println!("The schema is version {}: nothing to do.", migrated.version),

@@ -5,6 +5,7 @@ mod checkin;
 mod config;
 mod migrate;
 mod openapi;
+mod replica;
 mod serve;
 mod version;
 
@@ -32,6 +33,8 @@ enum Command {
     Checkin(checkin::Checkin),
     #[command(subcommand)]
     Alerter(alerter::Alerter),
+    #[command(subcommand)]
+    Replica(replica::Replica),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Openapi(openapi::Openapi),
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::Migrate(command) => command.run(),
         Command::Checkin(command) => command.run(),
         Command::Alerter(command) => command.run(),
+        Command::Replica(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),

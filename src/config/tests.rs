@@ -19,7 +19,7 @@ fn load_with(text: &str, scalars: &Scalars) -> Result<Config, String> {
 fn nothing_at_all_is_a_configuration() {
     let config = Config::load_with(None, &Scalars::default(), &|_| None).unwrap();
     assert_eq!(config.listen.to_string(), LISTEN);
-    assert_eq!(config.database_url(), "sqlite://data/gotel.db");
+    assert_eq!(config.database_urls(), ["sqlite://data/gotel.db"]);
     assert_eq!(config.alerters.len(), 1);
     assert_eq!(config.alerters[0].name, "console");
 }
@@ -55,6 +55,39 @@ fn a_flag_outranks_the_file() {
     "databaseUrl: sqlite://x\ndatabaseUrlFile: y\n",
     "gotel.yaml:1: databaseUrl: is given beside"
 )]
+#[case::password_in_the_list(
+    "database:\n  urls:\n    - mysql://db-1/gotel\n    - mysql://gotel:hush@db-2/gotel\n",
+    "gotel.yaml:4: database.urls[1]: holds a password: keep the URL in a file (database.urlsFile)"
+)]
+#[case::a_list_beside_a_url(
+    "databaseUrl: mysql://db/gotel\ndatabase:\n  urls: [mysql://db/gotel]\n",
+    "gotel.yaml:2: database: is given beside databaseUrl: keep one"
+)]
+#[case::a_list_beside_a_file(
+    "databaseUrlFile: x\ndatabase:\n  urls: [mysql://db/gotel]\n",
+    "gotel.yaml:2: database: is given beside databaseUrlFile: keep one"
+)]
+#[case::a_list_beside_its_file(
+    "database:\n  urls: [mysql://db/gotel]\n  urlsFile: x\n",
+    "gotel.yaml:2: database.urls: is given beside urlsFile: keep one"
+)]
+#[case::sqlite_among_several(
+    "database:\n  urls:\n    - mysql://db/gotel\n    - sqlite:///x.db\n",
+    "gotel.yaml:4: database.urls[1]: is an SQLite file"
+)]
+#[case::one_endpoint_twice(
+    "database:\n  urls: [mysql://db/gotel, mysql://db/gotel]\n",
+    "gotel.yaml:2: database.urls[1]: stands in the list twice"
+)]
+#[case::no_endpoint("database: {}\n", "gotel.yaml:1: database.urls: is empty: write one mysql:// URL")]
+#[case::no_database(
+    "database:\n  urls: [postgres://db/gotel]\n",
+    "gotel.yaml:2: database.urls[0]: is no such URL"
+)]
+#[case::a_list_that_is_not_there(
+    "database:\n  urlsFile: /nonexistent/urls\n",
+    "gotel.yaml:2: database.urlsFile: cannot be read (/nonexistent/urls)"
+)]
 #[case::short_retention("retention:\n  history: 1h\n", "gotel.yaml:2: retention.history:")]
 #[case::lease_within_the_belief(
     "coordination:\n  period: 1s\n  lease: 12s\n",
@@ -87,7 +120,7 @@ fn an_unreadable_file_is_named() {
 #[test]
 fn a_secret_url_comes_from_the_environment_and_is_never_printed() {
     let config = load("databaseUrl: ${SECRET}\n").unwrap();
-    assert_eq!(config.database_url(), "mysql://gotel:hush@db/gotel");
+    assert_eq!(config.database_urls(), ["mysql://gotel:hush@db/gotel"]);
     assert!(!format!("{config:?}").contains("hush"));
 }
 
@@ -103,4 +136,21 @@ fn the_timing_of_the_election_is_read() {
     let timers = Timers { period_ms: 500, op_ms: 1000, valid_ms: 5000, lease_ms: 8000, alone: false };
     assert_eq!(config.coordination, timers);
     assert_eq!(load("").unwrap().coordination, Timers::SHARED);
+}
+
+#[test]
+fn endpoints_come_from_the_list_its_file_or_the_environment_in_their_order() {
+    let config = load("database: { urls: [\"${SECRET}\", mysql://db-2/gotel] }\n").unwrap();
+    assert_eq!(config.database_urls(), ["mysql://gotel:hush@db/gotel", "mysql://db-2/gotel"]);
+    assert!(!format!("{config:?}").contains("hush"));
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"# the pair\nmysql://gotel:hush@db-1/gotel\n\n mysql://gotel:hush@db-2/gotel \n")
+        .unwrap();
+    let config = load(&format!("database: {{ urlsFile: {} }}\n", file.path().display())).unwrap();
+    assert_eq!(config.database_urls(), ["mysql://gotel:hush@db-1/gotel", "mysql://gotel:hush@db-2/gotel"]);
+
+    let scalars = Scalars { database_url: Some("mysql://flag/gotel".into()), ..Scalars::default() };
+    let config = load_with("database: { urls: [mysql://db/gotel] }\n", &scalars).unwrap();
+    assert_eq!(config.database_urls(), ["mysql://flag/gotel"], "a flag outranks the file");
 }

@@ -1,6 +1,9 @@
-//! The mark that says when a check-in could last be accepted, and what is told when it was old; and a look
-//! at whether the reservations are evaluated while the database is reached.
+//! The mark that says when a check-in could last be accepted, what is told when it was old, and of a database
+//! whose clock jumped (`clock_watch`); and two looks each 10 s: whether the reservations are evaluated, and
+//! whether the schema is still one that this program may write to. Where it is not, this loop ends, and with it
+//! the process.
 
+use super::clock_watch::ClockWatch;
 use super::{Context, Coordinator};
 use crate::clock;
 use crate::lifecycle::Pulse;
@@ -8,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::reservation::{duration, message, outage::Outage};
 use crate::store::dialect::Dialect;
 use crate::store::lease::COORDINATOR;
-use crate::store::{Life, Session, Store, StoreError, SystemKind, SystemReport};
+use crate::store::{Life, Mark, MarkFound, Session, Store, StoreError, SystemKind, SystemReport};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +26,17 @@ pub(super) struct Alive {
     metrics: Arc<Metrics>,
     failing: bool,
     progress: Progress,
+    schema: Schema,
+    clock: ClockWatch,
+}
+
+/// The database's schema, held against the one that this program knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Schema {
+    Ours,
+    /// One step ahead: a rolling update is under way.
+    Newer,
+    TooNew,
 }
 
 /// Without a complete evaluation by anybody for this long, while the database is reached, somebody is told.
@@ -78,6 +92,8 @@ impl Alive {
             metrics: Arc::clone(&c.metrics),
             failing: false,
             progress: Progress::default(),
+            schema: Schema::Ours,
+            clock: ClockWatch::default(),
         }
     }
 
@@ -94,6 +110,13 @@ impl Alive {
                 );
                 return;
             }
+            if self.schema == Schema::TooNew {
+                tracing::error!(
+                    "newer programs have migrated the database by more than one step: ending, as this one would write \
+                     what they no longer understand; start the newer gotel here, too"
+                );
+                return;
+            }
             // While the database is away, look for its return each second.
             let pause = if self.failing { Duration::from_secs(1) } else { self.period };
             tokio::select! {
@@ -105,12 +128,23 @@ impl Alive {
 
     async fn step(&mut self) {
         let context = Arc::clone(&self.context);
-        match self.session.mark_alive(|outage| report(&context, outage)).await {
-            Ok(found) => {
+        let watch = self.clock;
+        let judge = |mark: &Mark| watch.judge(mark);
+        match self.session.watch_alive(judge, |mark, found| reports(&context, mark, found)).await {
+            Ok((mark, found)) => {
+                self.clock.saw(mark);
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the database is reached again");
                 }
-                if let Some(outage) = found {
+                if found.jump_ms != 0 {
+                    self.metrics.clock_jump();
+                    tracing::error!(
+                        by_s = found.jump_ms / 1000,
+                        now = %message::utc(mark.now_ms),
+                        "the database's clock jumped"
+                    );
+                }
+                if let Some(outage) = found.outage {
                     let length =
                         Duration::from_millis(u64::try_from(outage.to_ms - outage.from_ms).unwrap_or(0));
                     self.metrics.outage(length);
@@ -121,14 +155,18 @@ impl Alive {
                     );
                 }
                 self.pulse.beat();
-                self.look_at_progress().await;
             }
             Err(e) => {
-                self.pulse.tried("the database is not reached");
+                self.pulse.tried("check-ins cannot be stored");
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(error = %e, class = e.class(), "the database is not reached: check-ins get 503");
+                    tracing::error!(error = %e, class = e.class(), "the database takes no check-ins: they get 503");
                 }
             }
+        }
+        if self.progress.is_due(clock::boot_ms()) {
+            // Also then: a table that is locked keeps check-ins out and need not keep a report out.
+            self.look_at_progress().await;
+            self.look_at_schema().await;
         }
     }
 }
@@ -137,9 +175,6 @@ impl Alive {
     /// Reports a stall as a system incident, whichever replica leads: the leader may be what is stuck.
     async fn look_at_progress(&mut self) {
         let boot_ms = clock::boot_ms();
-        if !self.progress.is_due(boot_ms) {
-            return;
-        }
         let outcome = match self.store.lease(COORDINATOR).await {
             Ok(lease) => match self.progress.see(lease.and_then(|l| l.eval_age_ms), boot_ms) {
                 Some(tell) => self.tell(tell).await,
@@ -147,9 +182,26 @@ impl Alive {
             },
             Err(e) => Err(e),
         };
-        if let Err(e) = outcome {
+        // Where the database is gone, that was said already.
+        if let Err(e) = outcome
+            && !self.failing
+        {
             tracing::warn!(error = %e, "could not look whether reservations are evaluated");
         }
+    }
+
+    /// A look that fails is made again; that the database is gone is told elsewhere.
+    async fn look_at_schema(&mut self) {
+        let now = match self.store.steps_ahead().await {
+            Ok(0) => Schema::Ours,
+            Ok(1) => Schema::Newer,
+            Ok(_) => Schema::TooNew,
+            Err(_) => return,
+        };
+        if now == Schema::Newer && self.schema == Schema::Ours {
+            tracing::warn!("a newer program has migrated the database: this one goes on, update it soon");
+        }
+        self.schema = now;
     }
 
     async fn tell(&mut self, tell: Tell) -> Result<(), StoreError> {
@@ -179,8 +231,46 @@ impl Alive {
     }
 }
 
+/// What is told of a look.
+fn reports(context: &Context, mark: &Mark, found: &MarkFound) -> Vec<SystemReport> {
+    let jump = (found.jump_ms != 0).then(|| clock_jump(context, mark, found.jump_ms));
+    found.outage.map(|outage| own_outage(context, outage)).into_iter().chain(jump).collect()
+}
+
+/// What is told of a clock that jumped. It has no end that could be noticed: a person looks at the clock.
+fn clock_jump(context: &Context, mark: &Mark, jump_ms: i64) -> SystemReport {
+    // As exact as a look is: whole seconds.
+    let (length, now) = (duration::human((jump_ms.abs() + 500) / 1000 * 1000), message::utc(mark.now_ms));
+    let means = if jump_ms > 0 {
+        format!(
+            "The clock of the database jumped forward by {length}: it shows {now} now. Jobs cannot have checked in during \
+             time that never was, so those that would come due by the jump alone get its length, 10 minutes at most; a job \
+             that is truly late is told up to that much later, once."
+        )
+    } else {
+        format!(
+            "The clock of the database was set back by {length}: it shows {now} now. What was stored as later than that \
+             counts as now. A job that falls silent may be told up to {length} late, once, and snoozes last that much \
+             longer."
+        )
+    };
+    SystemReport {
+        kind: SystemKind::ClockJump,
+        subject: String::new(),
+        text: format!(
+            "{means} Look at the clock of the database server now (timedatectl, chronyc tracking), also whether its \
+             machine was paused or another server has taken over. If it is right, there is nothing more to do; if not, \
+             correct it, and expect this message once more."
+        ),
+        since_ms: mark.now_ms,
+        targets: context.routes.defaults(&[], None),
+        srv: context.srv.clone(),
+        life: Life::Once,
+    }
+}
+
 /// What is told of an own outage, once it is over.
-fn report(context: &Context, outage: Outage) -> SystemReport {
+fn own_outage(context: &Context, outage: Outage) -> SystemReport {
     let length = duration::human(outage.to_ms - outage.from_ms);
     SystemReport {
         kind: SystemKind::Outage,

@@ -3,6 +3,7 @@
 use super::plan::{self, Context};
 use super::{Coordinator, Leads};
 use crate::clock;
+use crate::failpoint;
 use crate::lifecycle::Pulse;
 use crate::metrics::Metrics;
 use crate::store::{Leading, Session, StoreError};
@@ -22,6 +23,9 @@ const MARK_EVERY_MS: i64 = 5_000;
 
 /// Evaluates while this replica leads.
 pub(super) struct Evaluator {
+    /// For the look at what is due, by itself: SQLite drops what a connection has cached as soon as another one
+    /// has written, and this one never caches more than the few pages that the look reads.
+    look: Session,
     session: Session,
     context: Arc<Context>,
     leads: Leads,
@@ -35,6 +39,7 @@ pub(super) struct Evaluator {
 impl Evaluator {
     pub(super) fn new(c: &Coordinator, leads: Leads, pulse: Arc<Pulse>) -> Self {
         Self {
+            look: c.store.session(),
             session: c.store.session(),
             context: Arc::clone(&c.context),
             leads,
@@ -86,9 +91,10 @@ impl Evaluator {
             self.pulse.beat_with("not leading");
             return Ok(());
         };
+        failpoint::reach("evaluate").await;
         let started_us = clock::boot_us();
         let mut examined = 0;
-        if self.session.anything_due().await? {
+        if self.look.anything_due().await? {
             loop {
                 let batch = self.batch(&leading).await?;
                 examined += batch;
@@ -113,6 +119,7 @@ impl Evaluator {
         let plan = |loaded: &_| plan::plan(&context, loaded);
         match self.session.evaluate(leading, BATCH, plan).await {
             Ok(batch) => {
+                self.metrics.set_aside(batch.set_aside);
                 if batch.queued > 0 {
                     self.wake.notify_waiters();
                 }
@@ -126,46 +133,44 @@ impl Evaluator {
                 }
                 Ok(batch.examined)
             }
-            // One row's decision cannot be written: find it, and let the others go on.
-            Err(e) if is_of_a_row(&e) => self.one_by_one(leading).await,
+            // One row may be at fault: find it, and let the others go on.
+            Err(e) if is_of_a_row(&e) || is_slow(&e) => self.one_by_one(leading).await,
             Err(e) => Err(e),
         }
     }
 
     async fn one_by_one(&mut self, leading: &Leading) -> Result<usize, StoreError> {
-        let mut examined = 0;
-        for _ in 0..BATCH {
-            let context = Arc::clone(&self.context);
-            let first = std::sync::Mutex::new(None);
-            let plan = |loaded: &crate::store::Loaded| {
-                let subject = loaded
-                    .subjects
-                    .first()
-                    .map(|s| (s.id, s.app.clone(), s.component.clone(), loaded.now_ms));
-                *first.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = subject;
-                plan::plan(&context, loaded)
-            };
-            let outcome = self.session.evaluate(leading, 1, plan).await;
-            match outcome {
-                Ok(batch) if batch.examined == 0 => return Ok(examined),
-                Ok(_) => examined += 1,
-                Err(e) if is_of_a_row(&e) => {
-                    let subject = first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    let Some((id, app, component, now_ms)) = subject else { return Err(e) };
-                    tracing::error!(app, component, error = %e, "a reservation was set aside");
-                    let report = plan::undecidable(&context, &app, &component, now_ms, &e.to_string());
-                    self.session.set_aside(leading, id, plan::SET_ASIDE_MS, &report).await?;
-                    self.metrics.set_aside();
-                    examined += 1;
-                }
+        let context = Arc::clone(&self.context);
+        for examined in 0..BATCH {
+            // A database that is ill as a whole does not answer this either, or refuses to set the row aside.
+            let Some(row) = self.session.first_due().await? else { return Ok(examined) };
+            let plan = |loaded: &_| plan::plan(&context, loaded);
+            let (error, for_ms) = match self.session.evaluate_row(leading, &row, plan).await {
+                Ok(_) => (None, 0),
+                Err(e) if is_of_a_row(&e) => (Some(e), plan::SET_ASIDE_MS),
+                Err(e) if is_slow(&e) => (Some(e), plan::SLOW_ASIDE_MS),
                 Err(e) => return Err(e),
+            };
+            if let Some(e) = error {
+                tracing::error!(app = row.app, component = row.component, error = %e, "a reservation was set aside");
+                let (app, component) = (&row.app, &row.component);
+                let report = plan::undecidable(&context, app, component, row.now_ms, &e.to_string(), for_ms);
+                self.session.set_aside(leading, row.id, for_ms, &report).await?;
+                self.metrics.set_aside(1);
             }
+            self.pulse.beat();
         }
-        Ok(examined)
+        Ok(BATCH)
     }
 }
 
 /// Whether one row of a batch may be at fault, and not the database.
 fn is_of_a_row(error: &StoreError) -> bool {
     matches!(error, StoreError::Data(_) | StoreError::Duplicate(_) | StoreError::Other(_))
+}
+
+/// Whether a batch took too long, perhaps because of one row: one with very much behind it, or one that somebody
+/// keeps locked.
+fn is_slow(error: &StoreError) -> bool {
+    matches!(error, StoreError::Timeout(..) | StoreError::Contended(_))
 }

@@ -37,7 +37,7 @@ pub(super) struct Keeper {
     publish: watch::Sender<Option<Leading>>,
     pulse: Arc<Pulse>,
     loops: Arc<Loops>,
-    bar: Arc<Bar>,
+    bar: Bar,
     metrics: Arc<Metrics>,
     failing: bool,
     /// The reason not to lead that was last told.
@@ -58,7 +58,7 @@ impl Keeper {
             publish,
             pulse: c.loops.register("lease", Duration::from_secs(30)),
             loops: Arc::clone(&c.loops),
-            bar: Arc::clone(&c.bar),
+            bar: c.bar.clone(),
             metrics: Arc::clone(&c.metrics),
             failing: false,
             barred: None,

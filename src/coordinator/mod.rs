@@ -11,6 +11,7 @@
 //! (`store::evaluate`).
 
 mod alive;
+mod clock_watch;
 mod election;
 mod evaluate;
 mod house;
@@ -47,7 +48,7 @@ pub struct Coordinator {
     /// Ages of the loops.
     pub loops: Arc<Loops>,
     /// What forbids this replica to lead.
-    pub bar: Arc<Bar>,
+    pub bar: Bar,
     /// Rung when there is something in the outbox.
     pub wake: Arc<Notify>,
 }

@@ -6,18 +6,21 @@
 use crate::reservation::decide::{Action, Case, Decision, Undecidable};
 use crate::reservation::incident::{self, Ending, Event, Reason};
 use crate::reservation::message::{self, Facts, Values};
-use crate::reservation::outage::{OUTAGE_GRACE_MS, Outage};
+use crate::reservation::outage::{Cause, Outage};
 use crate::reservation::routing::{Routes, Target};
 use crate::reservation::{JobKey, Notice, Settings, decide, duration};
 use crate::store::{
-    Change, Closing, Life, Loaded, NewDelivery, Open, Opening, OutboxState, Outcome, Subject, SystemKind,
-    SystemReport,
+    Change, Closing, Digested, Life, Loaded, NewDelivery, Open, Opening, OutboxState, Outcome, Subject,
+    SystemKind, SystemReport, Told, undecidable_subject,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A row that cannot be decided is looked at again after this long.
 pub const SET_ASIDE_MS: i64 = 3_600_000;
+
+/// One that could not be looked at in time is tried again after this long.
+pub const SLOW_ASIDE_MS: i64 = 300_000;
 
 /// Noticed this much after its deadline, a miss says so.
 const LATE_NOTICE_MS: i64 = 60_000;
@@ -71,7 +74,8 @@ fn plan_by(context: &Context, loaded: &Loaded, rules: Rules) -> Outcome {
                     "a reservation was set aside"
                 );
                 outcome.changes.push(unchanged(subject, loaded.now_ms + SET_ASIDE_MS));
-                let report = undecidable(context, &subject.app, &subject.component, loaded.now_ms, &why);
+                let (app, component) = (&subject.app, &subject.component);
+                let report = undecidable(context, app, component, loaded.now_ms, &why, SET_ASIDE_MS);
                 outcome.reports.push(report);
             }
         }
@@ -80,13 +84,21 @@ fn plan_by(context: &Context, loaded: &Loaded, rules: Rules) -> Outcome {
 }
 
 /// The system incident for a reservation that was set aside.
-pub fn undecidable(context: &Context, app: &str, component: &str, now_ms: i64, why: &str) -> SystemReport {
+pub fn undecidable(
+    context: &Context,
+    app: &str,
+    component: &str,
+    now_ms: i64,
+    why: &str,
+    again_ms: i64,
+) -> SystemReport {
     SystemReport {
         kind: SystemKind::Undecidable,
-        subject: format!("{app}/{component}"),
+        subject: undecidable_subject(app, component),
         text: format!(
             "The reservation {app}/{component} cannot be evaluated: {why}. It is NOT being watched. Make the reservation \
-             again (POST /reservation); it is looked at again each hour."
+             again (POST /reservation); it is looked at again after {}.",
+            duration::human(again_ms)
         ),
         since_ms: now_ms,
         targets: context.routes.defaults(&[], None),
@@ -114,8 +126,8 @@ struct Planner<'a> {
     rules: Rules,
     loaded: &'a Loaded,
     subject: &'a Subject,
-    /// Open incidents left in each digest, as closings of this batch are counted off.
-    digests: BTreeMap<String, i64>,
+    /// What the digests still stand for, as closings of this batch are counted off.
+    digests: BTreeMap<String, Digested>,
     deliveries: Vec<NewDelivery>,
 }
 
@@ -165,6 +177,10 @@ impl Planner<'_> {
         for action in decision.actions {
             self.act(&mut change, settings, open, action);
         }
+        // Of very many open runs only the oldest were looked at: once these are let go, the next ones are.
+        if subject.more_runs && !change.abandon.is_empty() {
+            change.due_ms = now_ms;
+        }
         Ok(change)
     }
 
@@ -177,7 +193,11 @@ impl Planner<'_> {
                 let escalated = change.progress.as_ref().map_or(open.incident.escalated, |p| p.3);
                 change.progress = Some((open.id.clone(), event_no, next_remind_ms, escalated));
                 let notice = self.notice_of(settings, open, Event::Remind, event_no);
-                let targets = self.context.routes.targets(settings);
+                let mut targets = self.context.routes.targets(settings);
+                targets.retain(|target| !self.stands_in_a_digest(open, target));
+                // One that still waits would say the same once more.
+                let waits = |t: &&Told| t.event == Event::Remind && t.state == OutboxState::Pending;
+                change.supersede.extend(open.told.iter().filter(waits).map(|t| t.id));
                 self.tell(targets, &notice, 0, None);
             }
             (Action::Escalate { event_no, step }, Some(open)) => {
@@ -237,18 +257,34 @@ impl Planner<'_> {
         // Survivors of one outage go out together once every job has had its time.
         let (not_before_ms, group) = match after_outage {
             Some(outage) => {
-                notice.remarks.push(format!(
-                    "Not seen since GoTel's own outage ({} to {}).",
-                    message::utc(outage.from_ms),
-                    message::utc(outage.to_ms)
-                ));
-                (outage.to_ms + OUTAGE_GRACE_MS, Some(format!("outage/{}", outage.from_ms)))
+                let (from, to) = (message::utc(outage.from_ms), message::utc(outage.to_ms));
+                notice.remarks.push(match outage.cause {
+                    Cause::Away => format!("Not seen since GoTel's own outage ({from} to {to})."),
+                    Cause::ClockJump => {
+                        format!("Not seen since the database's clock jumped (from {from} to {to}).")
+                    }
+                });
+                let until_ms = outage.to_ms + outage.patience_ms();
+                (until_ms, Some(format!("outage/{}", outage.from_ms)))
             }
             None => (0, None),
         };
         let targets = self.context.routes.targets(settings);
         self.tell(targets, &notice, not_before_ms, group);
         change.opening = Some(opening);
+    }
+
+    /// Whether one alert at a receiver that closes by key stands for this incident among others: it is open as
+    /// long as the incident, so a reminder beside it would only open, and page for, a second one. A digest
+    /// that never arrived stands for nothing.
+    fn stands_in_a_digest(&self, open: &Open, target: &Target) -> bool {
+        let told = |digest: &String| self.digests.get(digest).is_some_and(|d| !d.given_up);
+        self.context.routes.folds(&target.alerter)
+            && open.told.iter().any(|t| {
+                t.alerter == target.alerter
+                    && t.recipient == target.recipient
+                    && t.digest.as_ref().is_some_and(told)
+            })
     }
 
     /// Closes an incident and tells everybody who was told of it.
@@ -266,14 +302,27 @@ impl Planner<'_> {
         change.progress = None;
         let settings = self.subject.settings.as_ref().ok();
         let mut notice = self.closing_notice(settings, open, event, event_no, at_ms);
-        let mut pairs: BTreeMap<Target, Vec<&crate::store::Told>> = BTreeMap::new();
+        let mut pairs: BTreeMap<Target, Vec<&Told>> = BTreeMap::new();
         for told in &open.told {
             let target = Target { alerter: told.alerter.clone(), recipient: told.recipient.clone() };
             pairs.entry(target).or_default().push(told);
         }
-        let mut counted = Vec::new();
-        for (target, rows) in pairs {
+        // One alert stands for all of a digest: it ends with the last of its incidents.
+        let over = self.count_off(open);
+        for (target, mut rows) in pairs {
             let folds = self.context.routes.folds(&target.alerter);
+            if folds {
+                let mut ended: Vec<&String> = rows.iter().filter_map(|r| r.digest.as_ref()).collect();
+                ended.sort_unstable();
+                ended.dedup();
+                for digest in ended.into_iter().filter(|digest| over.contains(*digest)) {
+                    let mut last = notice.clone();
+                    last.dedup_key.clone_from(digest);
+                    self.tell(vec![target.clone()], &last, 0, None);
+                }
+                // What went alone opened an alert under the incident's own key, which ends by itself.
+                rows.retain(|r| r.digest.is_none());
+            }
             let heard = rows.iter().any(|r| {
                 matches!(r.state, OutboxState::Done | OutboxState::Inflight | OutboxState::Digested)
             });
@@ -291,20 +340,6 @@ impl Planner<'_> {
                     change.supersede.push(row.id);
                 }
             }
-            if let Some(digest) = rows.iter().find_map(|r| r.digest.clone()).filter(|_| folds) {
-                // One alert stands for all of the digest: it ends with the last of them.
-                let left = self.digests.entry(digest.clone()).or_default();
-                if !counted.contains(&digest) {
-                    *left -= 1;
-                    counted.push(digest.clone());
-                }
-                if *left <= 0 {
-                    let mut last = notice.clone();
-                    last.dedup_key = digest;
-                    self.tell(vec![target], &last, 0, None);
-                }
-                continue;
-            }
             match (heard, tried, fresh) {
                 (true, _, _) => self.tell(vec![target], &notice, 0, None),
                 (false, _, _) if event == Event::Cancel => {}
@@ -318,6 +353,17 @@ impl Planner<'_> {
                 (false, false, false) => {}
             }
         }
+    }
+
+    /// Counts a closing incident off each digest that told of it, and returns those that have none left open.
+    fn count_off(&mut self, open: &Open) -> BTreeSet<String> {
+        let told: BTreeSet<String> = open.told.iter().filter_map(|t| t.digest.clone()).collect();
+        let ends = |digest: &String| {
+            let digest = self.digests.entry(digest.clone()).or_default();
+            digest.open -= 1;
+            digest.open <= 0
+        };
+        told.into_iter().filter(ends).collect()
     }
 
     fn closing_notice(
@@ -454,6 +500,7 @@ mod tests {
             evidence: Evidence { last_ok_ms: Some(id), ..Evidence::default() },
             checked_out: false,
             runs: Vec::new(),
+            more_runs: false,
             open: None,
             output: None,
         }

@@ -103,6 +103,7 @@ impl Error {
             Self::Store(StoreError::Data(_)) | Self::Refused(Refusal::Data(_)) => StatusCode::BAD_REQUEST,
             Self::Store(
                 StoreError::Unavailable(_)
+                | StoreError::ReadOnly(_)
                 | StoreError::Timeout(..)
                 | StoreError::Contended(_)
                 | StoreError::Schema(_),
@@ -137,7 +138,12 @@ impl Error {
             Self::Store(StoreError::Schema(_)) => {
                 "the database's schema is not the one this program knows: run `gotel migrate`".into()
             }
-            Self::Store(StoreError::Unavailable(_) | StoreError::Timeout(..) | StoreError::Contended(_))
+            Self::Store(
+                StoreError::Unavailable(_)
+                | StoreError::ReadOnly(_)
+                | StoreError::Timeout(..)
+                | StoreError::Contended(_),
+            )
             | Self::Refused(Refusal::Late | Refusal::Unavailable) => BUSY.into(),
             Self::Refused(Refusal::Data(_)) => {
                 "notes: the database cannot hold this check-in: shorten them".into()
@@ -192,6 +198,7 @@ mod tests {
     #[case::busy(Error::Store(StoreError::Contended("secret".into())), 503)]
     #[case::timeout(Error::Store(StoreError::Timeout(Duration::from_secs(1), "secret")), 503)]
     #[case::down(Error::Store(StoreError::Unavailable("secret".into())), 503)]
+    #[case::read_only(Error::Store(StoreError::ReadOnly("secret".into())), 503)]
     #[case::schema(Error::Store(StoreError::Schema("secret".into())), 503)]
     #[case::data(Error::Store(StoreError::Data("secret".into())), 400)]
     #[case::bug(Error::Store(StoreError::Other("secret".into())), 500)]

@@ -26,8 +26,9 @@ mod time;
 
 pub use auth::{Auth, AuthConfig};
 pub use error::Error;
-pub use server::{DRAIN, listen, serve};
+pub use server::{DRAIN, listen, serve, serve_few};
 
+use crate::board::Board;
 use crate::checkin;
 use crate::lifecycle::Loops;
 use crate::metrics::Metrics;
@@ -69,6 +70,8 @@ pub struct App {
     pub max_body: usize,
     /// When `/metrics` last asked the store for totals, by the boot clock; begin with the default.
     pub counted: AtomicI64,
+    /// What is known of the other replicas; empty when this one is alone.
+    pub board: Board,
 }
 
 /// Routes and their documentation, one group a scope.

@@ -28,6 +28,9 @@ use tower::ServiceExt;
 /// Connections open at once; more wait in the kernel's queue.
 pub const CONNECTIONS: usize = 10_000;
 
+/// The same on a listener that a handful of replicas use.
+const FEW: usize = 256;
+
 /// How long answers in flight may take once the server stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
@@ -60,7 +63,16 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until `stop`, then finishes what is in flight.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    serve_at_most(CONNECTIONS, listener, router, stop).await;
+}
+
+/// The same for a few clients.
+pub async fn serve_few(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve_at_most(FEW, listener, router, stop).await;
+}
+
+async fn serve_at_most(connections: usize, listener: TcpListener, router: Router, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(connections));
     let (tracker, cut) = (TaskTracker::new(), CancellationToken::new());
     let start = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
         let connection = connection(stream, router.clone(), stop.clone());

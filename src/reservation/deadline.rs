@@ -4,7 +4,7 @@
 //! What may move it, and only ever later:
 //! 1. an edit: not before `rearm_ms`, see [`rearm_after_edit`];
 //! 2. a snooze, active or past: not before its end + min(period, 15 min) + grace;
-//! 3. GoTel's own outages: see [`super::outage::shift`].
+//! 3. GoTel's own outages, and jumps of the database's clock: see [`super::outage::shift`].
 //!
 //! Promises: with what moves it unchanged, a check-in never makes the deadline earlier, with two exceptions that are
 //! meant: the first good run ends a `first_within`, however long that was; and a cron job that checks in after a
@@ -36,6 +36,8 @@ pub struct Deadline {
 /// The deadline as the job's own settings and runs give it, with an edit's floor but no snooze and no outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Own {
+    /// What both count from.
+    pub(super) since_ms: i64,
     pub(super) at_ms: i64,
     pub(super) alert_ms: i64,
     pub(super) period_ms: i64,
@@ -55,8 +57,8 @@ pub(super) fn moved(own: &Own, settings: &Settings, evidence: &Evidence, outages
         Some(snooze) => snooze.until_ms.saturating_add(again_ms(own.period_ms, settings)),
         None => i64::MIN,
     };
-    let (at_ms, at_by) = shift(own.at_ms.max(floor), own.period_ms, settings.grace_ms, outages);
-    let (alert_ms, alert_by) = shift(own.alert_ms.max(floor), own.period_ms, settings.grace_ms, outages);
+    let shift = |ms: i64| shift(own.since_ms, ms.max(floor), own.period_ms, settings.grace_ms, outages);
+    let ((at_ms, at_by), (alert_ms, alert_by)) = (shift(own.at_ms), shift(own.alert_ms));
     // The later of the two may lie just behind an outage that moved the earlier one beyond it.
     let (alert_ms, moved_by) = if at_ms > alert_ms { (at_ms, at_by) } else { (alert_ms, alert_by) };
     Deadline { at_ms, alert_ms, moved_by, first: evidence.last_ok_ms.is_none() }
@@ -77,7 +79,8 @@ pub(super) fn own(settings: &Settings, evidence: &Evidence) -> Result<Own, Inval
             (at, if settings.tolerance > 1 { nth(settings.tolerance)? } else { at })
         }
     };
-    Ok(Own { at_ms: at_ms.max(evidence.rearm_ms), alert_ms: alert_ms.max(evidence.rearm_ms), period_ms })
+    let floor = evidence.rearm_ms;
+    Ok(Own { since_ms: base, at_ms: at_ms.max(floor), alert_ms: alert_ms.max(floor), period_ms })
 }
 
 /// What `rearm_ms` becomes when settings that [`Settings::reschedules`] are stored at `now_ms`:

@@ -5,6 +5,8 @@
 //! is not older than it is known. Of an `ok` and a `fail` in the same millisecond the one merged last decides,
 //! as that is their order of arrival.
 
+use super::outage::CLOCK_JUMP_MS;
+
 /// Kind of a check-in (design 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalKind {
@@ -112,6 +114,24 @@ impl Evidence {
         }
     }
 
+    /// Moments further ahead of `now_ms` than a clock may be off become `to_ms`: they were written before the
+    /// database's clock was set back, and would make whatever comes next look old. True: there were some.
+    pub fn clamp(&mut self, now_ms: i64, to_ms: i64) -> bool {
+        let limit_ms = now_ms.saturating_add(CLOCK_JUMP_MS);
+        let moments = [
+            &mut self.last_ok_ms,
+            &mut self.last_ok_started_ms,
+            &mut self.last_fail_ms,
+            &mut self.last_seen_ms,
+        ];
+        let mut any = false;
+        for ms in moments.into_iter().flatten().filter(|ms| **ms > limit_ms) {
+            *ms = to_ms;
+            any = true;
+        }
+        any
+    }
+
     /// Whether the newest run that ended went wrong.
     pub fn failing(&self) -> bool {
         self.fails > 0 && self.last_fail_ms.is_some() && self.last_fail_ms >= self.last_ok_ms
@@ -123,6 +143,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rstest::rstest;
+
+    #[test]
+    fn a_failure_after_the_clock_was_set_back_counts() {
+        let mut evidence =
+            Evidence { last_ok_ms: Some(600_000), last_seen_ms: Some(600_000), ..Evidence::default() };
+        assert!(!evidence.clamp(595_000, 594_000), "that far apart two transactions may see the clock");
+        assert!(evidence.clamp(300_000, 299_000));
+        assert_eq!((evidence.last_ok_ms, evidence.last_seen_ms), (Some(299_000), Some(299_000)));
+        evidence.merge(&signal(SignalKind::Fail, 299_000), None);
+        assert!(evidence.failing());
+    }
 
     fn signal(kind: SignalKind, at_ms: i64) -> Signal {
         Signal { kind, at_ms, exit_code: (kind == SignalKind::Fail).then_some(3), rid: String::new() }

@@ -116,6 +116,9 @@ pub struct DigestLine {
     /// Whom to ask.
     #[serde(default)]
     pub owner: String,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The missed deadline, the failure's receipt, the run's limit.
     pub deadline_ms: i64,
     /// Incident id.
@@ -190,10 +193,6 @@ impl Notice {
                 }
             }
         }
-        digest.lines.truncate(LINES_MAX);
-        if let rest @ 1.. = digest.count.saturating_sub(digest.lines.len()) {
-            remarks.push(format!("… and {rest} more"));
-        }
         let first = members.first();
         let shared = |text: fn(&Notice) -> &str| {
             first
@@ -230,8 +229,20 @@ impl Notice {
             remarks,
             digest: Some(digest),
         };
+        notice.list_no_more_than(LINES_MAX);
         notice.message = notice.title();
         notice
+    }
+
+    /// Cuts a digest's list; the last remark says how many are not on it.
+    pub fn list_no_more_than(&mut self, lines: usize) {
+        const MORE: &str = "… and ";
+        let Some(digest) = &mut self.digest else { return };
+        digest.lines.truncate(lines);
+        self.remarks.retain(|remark| !remark.starts_with(MORE));
+        if let rest @ 1.. = digest.count.saturating_sub(digest.lines.len()) {
+            self.remarks.push(format!("{MORE}{rest} more"));
+        }
     }
 
     /// This notice as one line of a digest.
@@ -242,6 +253,7 @@ impl Notice {
             app: self.app.clone(),
             component: self.component.clone(),
             owner: self.owner.clone(),
+            labels: self.labels.clone(),
             deadline_ms: self.deadline_ms,
             incident: self.incident.clone(),
         }

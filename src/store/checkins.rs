@@ -71,7 +71,7 @@ pub(super) struct Target {
 /// What a check-in of a job that runs well changes.
 const ON_TIME: [&str; 4] = ["last_ok_ms", "last_ok_started_ms", "last_seen_ms", "checkins"];
 
-const RULE: Rule = Rule::named("checkin").within(std::time::Duration::from_secs(4)).tries(12);
+const RULE: Rule = Rule::named("checkin").within(std::time::Duration::from_secs(4)).tries(12).in_few_trips();
 
 impl Session {
     /// Stores `items` (each with its wait in our queue, in milliseconds) in one transaction. The answer has
@@ -110,6 +110,8 @@ async fn write(
         };
         let at_ms = now - waited_ms.max(&0) - spent_ms;
         let signal = Signal { kind: item.kind, at_ms, exit_code: item.exit_code, rid: item.rid.clone() };
+        // Written before the clock was set back: else this one would look older than that.
+        target.whole |= target.evidence.clamp(now, at_ms);
         apply(target, &signal, &mut run_writes);
         history.push((index, target.id, at_ms));
         answers.push(Ok(Accepted { at_ms }));
@@ -128,13 +130,12 @@ async fn write(
     Ok(answers)
 }
 
-/// A lone check-in of a job that is on time, on SQLite: both writes in one trip to the driver's thread, which
-/// costs as much as either of them.
+/// A lone check-in of a job that is on time, on SQLite: both writes and their COMMIT in one trip.
 async fn write_one(tx: &mut Tx, item: &CheckIn, id: i64, at_ms: i64, row: &[i64; 5]) -> Result<()> {
     let set = ON_TIME.map(|column| format!("{column} = ?")).join(", ");
     let mut query = sql(format!(
         "INSERT INTO checkin (reservation_id, at_ms, kind, exit_code, rid, note) VALUES (?, ?, ?, ?, ?, ?); \
-         UPDATE reservation SET {set} WHERE id = ?"
+         UPDATE reservation SET {set} WHERE id = ?; COMMIT"
     ))
     .bind(id)
     .bind(at_ms)
@@ -146,8 +147,7 @@ async fn write_one(tx: &mut Tx, item: &CheckIn, id: i64, at_ms: i64, row: &[i64;
     for value in values {
         query = query.bind(*value);
     }
-    tx.run(query.bind(*id)).await?;
-    Ok(())
+    tx.run_last(query.bind(*id)).await
 }
 
 /// Merges one signal into a reservation, and notes what happens to its run.
@@ -199,8 +199,9 @@ async fn lookup<'i>(tx: &mut Tx, items: &'i [(CheckIn, i64)]) -> Result<(i64, BT
         let filling = std::iter::repeat_n(keys_here[keys_here.len() - 1], places - keys_here.len());
         let (now, by_key, for_update) =
             (tx.inner().now_expr(), tx.inner().dialect.by_key(), tx.inner().dialect.for_update());
+        let opening = tx.opening();
         let mut query = sql(format!(
-            "SELECT {now} AS now_ms, rkey, id, state, max_runtime_ms, due_ms, uses_runs, {MERGED} \
+            "{opening}SELECT {now} AS now_ms, rkey, id, state, max_runtime_ms, due_ms, uses_runs, {MERGED} \
              FROM reservation{by_key} WHERE rkey IN ({}) AND checked_out_ms IS NULL ORDER BY rkey{for_update}",
             marks(places)
         ));

@@ -57,6 +57,15 @@ impl Dialect {
         }
     }
 
+    /// Reads a table by way of this index, whatever MySQL thinks of the rows it knows so far. SQLite takes the
+    /// index that fits best.
+    pub fn by_index(self, index: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::MySql => format!(" FORCE INDEX ({index})"),
+        }
+    }
+
     /// Statements that a new connection runs first.
     pub fn session_setup(self) -> Vec<String> {
         match self {
@@ -79,6 +88,20 @@ impl Dialect {
                         .into(),
                 ]
             }
+        }
+    }
+
+    /// An expression that is not 0 on a server that takes no writes, even where this user could write all the
+    /// same. None: there is no such server. (`super_read_only` implies `read_only`; a user with the right to
+    /// ignore both would write into a server that was demoted, and lose it.)
+    pub fn read_only(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            // By word: some versions know more than two values.
+            Self::MySql => Some(
+                "CASE WHEN CAST(@@global.read_only AS CHAR) IN ('0', 'OFF') \
+                 AND CAST(@@global.innodb_read_only AS CHAR) IN ('0', 'OFF') THEN 0 ELSE 1 END",
+            ),
         }
     }
 

@@ -5,9 +5,13 @@ use sqlx::mysql::MySqlDatabaseError;
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database could not be reached, is shutting down, or refuses writes: try again later.
+    /// The database could not be reached, is shutting down, or has no room: try again later.
     #[error("the database is not reachable: {0}")]
     Unavailable(String),
+    /// This server takes no writes: read-only, demoted, or cut off from its cluster. Nothing was written; another
+    /// server may take it.
+    #[error("the database server takes no writes: {0}")]
+    ReadOnly(String),
     /// An operation took longer than its limit. Whether it was committed is unknown.
     #[error("the database did not answer within {0:?} ({1})")]
     Timeout(std::time::Duration, &'static str),
@@ -58,6 +62,7 @@ impl StoreError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::ReadOnly(_) => "read_only",
             Self::Timeout(..) => "timeout",
             Self::Contended(_) => "contended",
             Self::Fenced => "fenced",
@@ -99,14 +104,15 @@ fn from_mysql(number: u16, text: String) -> StoreError {
     match number {
         // Lock wait, deadlock, Group Replication conflict, error during commit, TiDB write conflicts.
         1205 | 1213 | 3101 | 1180 | 8022 | 9007 => StoreError::Contended(text),
-        // Too many connections, shutdown, access, read-only server, Galera non-primary, disk full, and
-        // connections that the server ended (killed, or silent for too long: MySQL says so before it closes).
+        // A table or InnoDB opened for reading only, Galera without a quorum, --read-only, a read-only
+        // transaction by default, read-only mode.
+        1036 | 1047 | 1290 | 1792 | 1836 | 1874 => StoreError::ReadOnly(text),
+        // Too many connections, shutdown, access, disk full, and connections that the server ended (killed, or silent for too long: MySQL says so before it closes).
         1040
         | 1041
         | 1044
         | 1045
         | 1046
-        | 1047
         | 1049
         | 1053
         | 1129
@@ -114,9 +120,6 @@ fn from_mysql(number: u16, text: String) -> StoreError {
         | 1158..=1161
         | 1203
         | 1226
-        | 1290
-        | 1792
-        | 1836
         | 2006
         | 2013
         | 1184

@@ -6,16 +6,21 @@
 //!
 //! Races: GoTel frozen or cut off for a while: before anything is judged, the mark that says when a
 //! check-in could last be accepted is read *in this transaction*; if it is old, [`StoreError::Gap`]
-//! comes back and the outage must be recorded first.
+//! comes back and the outage must be recorded first. So it is when the database's clock is not where this
+//! machine's boot clock expects it: a jump is recorded first, too.
 
-use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident, open_run};
+use super::decode::{EVIDENCE, evidence};
 use super::dialect::{chunks, chunks_of, marks, number, text};
 use super::error::{Result, StoreError};
 use super::incidents::{self, SystemReport};
 use super::lease::{Leading, fence};
 use super::outages;
 use super::outbox::{self, NewDelivery, OutboxState, clip};
+use super::runs;
 use super::session::{Rule, Session, Tx, sql, transact};
+use super::told;
+use crate::clock;
+use crate::failpoint;
 use crate::reservation::evidence::OpenRun;
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
 use crate::reservation::outage::{OUTAGE_AFTER_MS, Outage};
@@ -43,8 +48,10 @@ pub struct Subject {
     pub evidence: Evidence,
     /// Whether it has been checked out.
     pub checked_out: bool,
-    /// Runs that have not ended, oldest first.
+    /// Runs that have not ended, oldest first; none where their length does not matter.
     pub runs: Vec<OpenRun>,
+    /// Whether there are more of them than were read.
+    pub more_runs: bool,
     /// The open incident.
     pub open: Option<Open>,
     /// End of the output of the last failure, where one may have to be told.
@@ -62,11 +69,11 @@ pub struct Open {
     pub dedup_key: String,
     /// What the rules need.
     pub incident: OpenIncident,
-    /// Its outbox rows.
+    /// Its outbox rows, however many reminders there were.
     pub told: Vec<Told>,
 }
 
-/// One outbox row of an open incident.
+/// One outbox row of an open incident; one that is finished stands for all that differ in nothing told here.
 #[derive(Debug, Clone)]
 pub struct Told {
     /// Row id.
@@ -81,7 +88,7 @@ pub struct Told {
     pub state: OutboxState,
     /// Tries so far.
     pub attempts: i64,
-    /// The digest that told it.
+    /// The digest that told it; None for a reminder, as no alert stands for reminders.
     pub digest: Option<String>,
 }
 
@@ -94,8 +101,17 @@ pub struct Loaded {
     pub outages: Vec<Outage>,
     /// The rows that are due.
     pub subjects: Vec<Subject>,
-    /// For each digest that told one of the subjects' incidents: how many of its incidents are open.
-    pub digests: BTreeMap<String, i64>,
+    /// The digests that told of the subjects' incidents.
+    pub digests: BTreeMap<String, Digested>,
+}
+
+/// What a digest stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digested {
+    /// How many of its incidents are open.
+    pub open: i64,
+    /// Whether it never arrived, and never will.
+    pub given_up: bool,
 }
 
 /// What to write for one subject.
@@ -166,6 +182,21 @@ pub struct Outcome {
     pub reports: Vec<SystemReport>,
 }
 
+/// A row that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRow {
+    /// Its key.
+    pub rkey: String,
+    /// Its id.
+    pub id: i64,
+    /// Application.
+    pub app: String,
+    /// Component.
+    pub component: String,
+    /// The database's time.
+    pub now_ms: i64,
+}
+
 /// What a batch came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -177,6 +208,8 @@ pub struct Batch {
     pub closed: usize,
     /// Notices queued.
     pub queued: usize,
+    /// Rows that could not be decided.
+    pub set_aside: usize,
 }
 
 const RULE: Rule = Rule::named("evaluate").within(Duration::from_secs(8));
@@ -194,6 +227,25 @@ impl Session {
         })
     }
 
+    /// The row that is due first.
+    pub async fn first_due(&mut self) -> Result<Option<DueRow>> {
+        transact!(&mut *self, Rule::reading("due").within(Duration::from_secs(3)), |tx| {
+            let now = tx.inner().now_expr();
+            let text = format!(
+                "SELECT rkey, id, app, component, {now} AS now_ms FROM reservation WHERE due_ms <= {now} \
+                 ORDER BY due_ms, id LIMIT 1"
+            );
+            let Some(row) = tx.maybe(sql(text)).await? else { return Ok(None) };
+            Ok(Some(DueRow {
+                rkey: row.try_get(0)?,
+                id: row.try_get(1)?,
+                app: row.try_get(2)?,
+                component: row.try_get(3)?,
+                now_ms: row.try_get(4)?,
+            }))
+        })
+    }
+
     /// Evaluates at most `limit` due rows.
     pub async fn evaluate(
         &mut self,
@@ -201,22 +253,48 @@ impl Session {
         limit: usize,
         plan: impl Fn(&Loaded) -> Outcome,
     ) -> Result<Batch> {
+        self.evaluate_some(leading, limit, None, plan).await
+    }
+
+    /// Evaluates one row, and no other.
+    pub async fn evaluate_row(
+        &mut self,
+        leading: &Leading,
+        row: &DueRow,
+        plan: impl Fn(&Loaded) -> Outcome,
+    ) -> Result<Batch> {
+        self.evaluate_some(leading, 1, Some(&row.rkey), plan).await
+    }
+
+    async fn evaluate_some(
+        &mut self,
+        leading: &Leading,
+        limit: usize,
+        only: Option<&str>,
+        plan: impl Fn(&Loaded) -> Outcome,
+    ) -> Result<Batch> {
         transact!(&mut *self, RULE, |tx| {
             fence(tx, leading).await?;
             let now = tx.now_ms().await?;
+            let believed = tx.inner().offset.believes(now, clock::boot_ms());
             let alive_ms = outages::alive_ms(tx).await?;
-            if now - alive_ms > OUTAGE_AFTER_MS {
+            if !believed || now - alive_ms > OUTAGE_AFTER_MS {
                 return Err(StoreError::Gap { alive_ms });
             }
-            let keys = due(tx, now, limit).await?;
+            let keys = match only {
+                Some(rkey) => vec![rkey.to_owned()],
+                None => due(tx, now, limit).await?,
+            };
             if keys.is_empty() {
                 return Ok(Batch::default());
             }
+            failpoint::reach("evaluate_transaction").await;
             let loaded = load(tx, now, &keys).await?;
             let outcome = plan(&loaded);
             let mut batch = Batch {
                 examined: loaded.subjects.len(),
                 queued: outcome.deliveries.len(),
+                set_aside: outcome.reports.len(),
                 ..Batch::default()
             };
             batch.opened = outcome.changes.iter().filter(|c| c.opening.is_some()).count();
@@ -226,7 +304,7 @@ impl Session {
         })
     }
 
-    /// Sets a row aside until `now + for_ms`, under the fence: its data cannot be written as decided.
+    /// Sets a row aside until `now + for_ms`, under the fence: it cannot be read, or written as decided.
     pub async fn set_aside(
         &mut self,
         leading: &Leading,
@@ -261,7 +339,8 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
     for range in chunks(keys.len()) {
         let (by_key, for_update) = (tx.inner().dialect.by_key(), tx.inner().dialect.for_update());
         let mut query = sql(format!(
-            "SELECT id, app, component, gen, settings, state, checked_out_ms, uses_runs, {EVIDENCE} \
+            "SELECT id, app, component, gen, settings, state, checked_out_ms, uses_runs, \
+             max_runtime_ms, {EVIDENCE} \
              FROM reservation{by_key} WHERE rkey IN ({}) ORDER BY rkey{for_update}",
             marks(range.len()),
         ));
@@ -271,12 +350,12 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
         for row in tx.all(query).await? {
             let id: i64 = row.try_get(0)?;
             let stored: String = row.try_get(4)?;
-            if row.try_get::<i64, _>(7)? != 0 {
+            if row.try_get::<i64, _>(7)? != 0 && row.try_get::<Option<i64>, _>(8)?.is_some() {
                 running.push(id);
             }
             // The state follows from the rest: a word that cannot be read is written anew.
             let state = State::parse(&row.try_get::<String, _>(5)?).unwrap_or(State::Waiting);
-            let evidence = evidence(&row, 8);
+            let evidence = evidence(&row, 9);
             subjects.insert(
                 id,
                 Subject {
@@ -292,6 +371,7 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
                     evidence: evidence.unwrap_or_default(),
                     checked_out: row.try_get::<Option<i64>, _>(6)?.is_some(),
                     runs: Vec::new(),
+                    more_runs: false,
                     open: None,
                     output: None,
                 },
@@ -300,103 +380,20 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
     }
     load_runs(tx, &running, &mut subjects).await?;
     let ids: Vec<i64> = subjects.keys().copied().collect();
-    let digests = load_incidents(tx, &ids, &mut subjects).await?;
+    let digests = told::load(tx, &ids, &mut subjects).await?;
     load_output(tx, &mut subjects).await?;
     let outages = outages::load(tx).await?;
     Ok(Loaded { now_ms, outages, subjects: subjects.into_values().collect(), digests })
 }
 
 async fn load_runs(tx: &mut Tx, ids: &[i64], subjects: &mut BTreeMap<i64, Subject>) -> Result<()> {
-    for range in chunks(ids.len()) {
-        let mut query = sql(format!(
-            "SELECT reservation_id, rid, started_ms FROM run WHERE ended_ms IS NULL AND reservation_id IN ({}) \
-             ORDER BY started_ms",
-            marks(range.len())
-        ));
-        for id in &ids[range] {
-            query = query.bind(*id);
-        }
-        for row in tx.all(query).await? {
-            if let Some(subject) = subjects.get_mut(&row.try_get::<i64, _>(0)?) {
-                subject.runs.push(open_run(&row, 1)?);
-            }
+    for (id, open) in runs::open(tx, ids).await? {
+        if let Some(subject) = subjects.get_mut(&id) {
+            subject.more_runs = open.len() >= runs::OPEN_MAX;
+            subject.runs = open;
         }
     }
     Ok(())
-}
-
-async fn load_incidents(
-    tx: &mut Tx,
-    ids: &[i64],
-    subjects: &mut BTreeMap<i64, Subject>,
-) -> Result<BTreeMap<String, i64>> {
-    let mut open: BTreeMap<String, i64> = BTreeMap::new();
-    for range in chunks(ids.len()) {
-        let mut query = sql(format!(
-            "SELECT id, reservation_id, gen, dedup_key, {OPEN_INCIDENT} FROM incident WHERE open_key IN ({})",
-            marks(range.len())
-        ));
-        for id in &ids[range] {
-            query = query.bind(open_key(*id));
-        }
-        for row in tx.all(query).await? {
-            let (id, of): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let Some(subject) = subjects.get_mut(&of) else { continue };
-            match open_incident(&row, 4) {
-                Ok(incident) => {
-                    subject.open = Some(Open {
-                        id: id.clone(),
-                        generation: row.try_get(2)?,
-                        dedup_key: row.try_get(3)?,
-                        incident,
-                        told: Vec::new(),
-                    });
-                    open.insert(id, of);
-                }
-                Err(e) => subject.settings = Err(e.to_string()),
-            }
-        }
-    }
-    let incidents: Vec<&String> = open.keys().collect();
-    let mut digests = BTreeMap::new();
-    for range in chunks(incidents.len()) {
-        let mut query = sql(format!(
-            "SELECT incident_id, id, alerter, recipient, event, state, attempts, digest FROM delivery \
-             WHERE incident_id IN ({}) ORDER BY id",
-            marks(range.len())
-        ));
-        for id in &incidents[range] {
-            query = query.bind((*id).clone());
-        }
-        for row in tx.all(query).await? {
-            let (event, state): (String, String) = (row.try_get(4)?, row.try_get(5)?);
-            let (Some(event), Some(state)) = (Event::parse(&event), OutboxState::parse(&state)) else {
-                continue;
-            };
-            let told = Told {
-                id: row.try_get(1)?,
-                alerter: row.try_get(2)?,
-                recipient: row.try_get(3)?,
-                event,
-                state,
-                attempts: row.try_get(6)?,
-                digest: row.try_get(7)?,
-            };
-            if let Some(digest) = &told.digest {
-                digests.insert(digest.clone(), 0);
-            }
-            let subject = open.get(&row.try_get::<String, _>(0)?).and_then(|id| subjects.get_mut(id));
-            if let Some(open) = subject.and_then(|s| s.open.as_mut()) {
-                open.told.push(told);
-            }
-        }
-    }
-    for (digest, count) in &mut digests {
-        let members = "SELECT COUNT(DISTINCT i.id) FROM delivery d JOIN incident i ON i.id = d.incident_id \
-             WHERE d.digest = ? AND i.closed_ms IS NULL";
-        *count = tx.one(sql(members).bind(digest.clone())).await?.try_get(0)?;
-    }
-    Ok(digests)
 }
 
 /// The output of a failure that has not been told yet.
@@ -434,11 +431,7 @@ async fn apply(tx: &mut Tx, now: i64, leading: &Leading, loaded: &Loaded, outcom
         tx.run(query).await?;
     }
     for change in changes {
-        for rid in &change.abandon {
-            let text =
-                "UPDATE run SET ended_ms = ?, outcome = 'abandoned' WHERE reservation_id = ? AND rid = ?";
-            tx.run(sql(text).bind(now).bind(change.id).bind(rid.clone())).await?;
-        }
+        runs::abandon(tx, now, change.id, &change.abandon).await?;
         if let Some((id, event_no, next_remind_ms, escalated)) = &change.progress {
             let text = "UPDATE incident SET event_no = ?, next_remind_ms = ?, escalated = ? WHERE id = ?";
             tx.run(
@@ -508,6 +501,6 @@ async fn open(tx: &mut Tx, now: i64, leading: &Leading, changes: &[Change]) -> R
     Ok(())
 }
 
-fn open_key(id: i64) -> String {
+pub(super) fn open_key(id: i64) -> String {
     format!("r/{id}")
 }

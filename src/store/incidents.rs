@@ -27,6 +27,20 @@ pub enum SystemKind {
     DeadLetter,
     /// GoTel itself was down.
     Outage,
+    /// A replica is dead, or fully cut off.
+    PeerDead,
+    /// A replica lives and does not reach the database.
+    PeerNoDb,
+    /// A replica lives and does not do its work.
+    PeerStuck,
+    /// The database takes no writes from anybody.
+    DbGone,
+    /// Two replicas write into two databases.
+    SplitDb,
+    /// Two processes use one replica id.
+    DuplicateId,
+    /// The database's clock jumped.
+    ClockJump,
 }
 
 /// How long a trouble lasts.
@@ -46,9 +60,16 @@ impl SystemKind {
         match self {
             Self::Undecidable => "undecidable",
             Self::DeliveryFailing => "delivery-failing",
-            Self::Stalled => "stalled",
+            Self::Stalled => "coordinator-stalled",
             Self::DeadLetter => "dead-letter",
             Self::Outage => "outage",
+            Self::PeerDead => "peer-dead",
+            Self::PeerNoDb => "peer-no-db",
+            Self::PeerStuck => "peer-stuck",
+            Self::DbGone => "db-gone",
+            Self::SplitDb => "split-db",
+            Self::DuplicateId => "duplicate-id",
+            Self::ClockJump => "clock-jump",
         }
     }
 }
@@ -100,9 +121,10 @@ fn open_key(kind: SystemKind, subject: &str) -> String {
     format!("{start}/{}", hex::encode(Sha256::digest(key.as_bytes())))
 }
 
-/// The name of a reservation in a report of [`SystemKind::Undecidable`].
-pub(super) fn undecidable_subject(app: &str, component: &str) -> String {
-    format!("{app}/{component}")
+/// The subject of a reservation's [`SystemKind::Undecidable`]. Names may hold slashes: the one that parts the two is the
+/// first one, so that no two reservations have the same.
+pub fn undecidable_subject(app: &str, component: &str) -> String {
+    format!("{}/{component}", app.replace('%', "%25").replace('/', "%2F"))
 }
 
 /// Withdraws what was reported of reservations that could be decided now.
@@ -143,13 +165,14 @@ pub(super) async fn report(tx: &mut Tx, now: i64, report: &SystemReport) -> Resu
         return Ok(false);
     }
     let id = uuid::Uuid::now_v7().to_string();
-    let component: String = if report.subject.is_empty() {
-        report.kind.as_str().to_owned()
-    } else {
-        format!("{}/{}", report.kind.as_str(), report.subject).chars().take(150).collect()
+    let name = match report.subject.as_str() {
+        "" => report.kind.as_str().to_owned(),
+        subject => format!("{}/{subject}", report.kind.as_str()),
     };
     let install = tx.inner().install_id.get().cloned().unwrap_or_default();
-    let dedup_key = incident::dedup_key(&install, "gotel", &component, report.since_ms);
+    // Of the whole name: two long ones may begin alike.
+    let dedup_key = incident::dedup_key(&install, "gotel", &name, report.since_ms);
+    let component: String = name.chars().take(150).collect();
     tx.run(
         sql("INSERT INTO incident (id, open_key, reservation_id, gen, app, component, reason, rid, dedup_key, \
              deadline_ms, opened_ms, closed_ms, ending, event_no, next_remind_ms, escalated, term, detail) \
@@ -216,8 +239,8 @@ async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: O
     let (id, event_no): (String, i64) = (row.try_get(0)?, row.try_get::<i64, _>(1)? + 1);
     let close = "UPDATE incident SET open_key = NULL, closed_ms = ?, ending = ?, event_no = ? WHERE id = ?";
     tx.run(sql(close).bind(now).bind(Ending::Recovered.as_str()).bind(event_no).bind(id.clone())).await?;
-    let told =
-        "SELECT alerter, recipient, payload, state FROM delivery WHERE incident_id = ? AND event = 'trigger'";
+    let told = "SELECT alerter, recipient, payload, state, digest FROM delivery \
+         WHERE incident_id = ? AND event = 'trigger'";
     let mut rows = Vec::new();
     for row in tx.all(sql(told).bind(id.clone())).await? {
         let (payload, state): (String, String) = (row.try_get(2)?, row.try_get(3)?);
@@ -227,6 +250,13 @@ async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: O
             continue;
         }
         let Ok(mut notice) = serde_json::from_str::<Notice>(&payload) else { continue };
+        // The last incident of a digest ends the alert that stands for it; a receiver that knows no keys is told
+        // all the same.
+        if let Some(digest) = row.try_get::<Option<String>, _>(4)?
+            && !is_any_open(tx, &digest).await?
+        {
+            notice.dedup_key = digest;
+        }
         notice.event = Event::Resolve;
         notice.event_no = event_no;
         notice.at_ms = now;
@@ -244,4 +274,15 @@ async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: O
     }
     outbox::insert(tx, now, &rows).await?;
     Ok(true)
+}
+
+/// Whether an incident of this digest is open. They are locked: of two that close at once, one sees that it is
+/// the last.
+async fn is_any_open(tx: &mut Tx, digest: &str) -> Result<bool> {
+    let text = format!(
+        "SELECT i.id FROM delivery d JOIN incident i ON i.id = d.incident_id WHERE d.digest = ? \
+         AND i.closed_ms IS NULL{}",
+        tx.inner().dialect.for_update()
+    );
+    Ok(!tx.all(sql(text).bind(digest.to_owned())).await?.is_empty())
 }

@@ -10,29 +10,37 @@
 mod checkins;
 mod decode;
 pub mod dialect;
+pub mod durability;
+mod endpoints;
 mod error;
 mod evaluate;
+mod held;
 mod incidents;
 pub mod lease;
 mod listing;
 mod outages;
 mod outbox;
+mod payload;
 mod pool;
 mod purge;
+mod replicas;
 mod reservations;
 mod runs;
 mod schema;
 mod session;
+mod told;
 mod views;
 
 pub use checkins::{Accepted, CheckIn, Refused};
 pub use error::{Result, StoreError};
-pub use evaluate::{Batch, Change, Closing, Loaded, Open, Opening, Outcome, Subject, Told};
-pub use incidents::{Life, SystemKind, SystemReport};
+pub use evaluate::{Batch, Change, Closing, Digested, DueRow, Loaded, Open, Opening, Outcome, Subject, Told};
+pub use incidents::{Life, SystemKind, SystemReport, undecidable_subject};
 pub use lease::Leading;
 pub use listing::Tally;
+pub use outages::{Found as MarkFound, Mark};
 pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, ORPHAN_AFTER_MS, OutboxState};
 pub use purge::{Purged, Retention};
+pub use replicas::{Claim, OwnBeat, ReplicaRow, Roll};
 pub use reservations::{Found, Reserved};
 pub use session::{Rule, Session};
 pub use views::{
@@ -41,10 +49,9 @@ pub use views::{
 
 use crate::metrics::Metrics;
 use dialect::Dialect;
+use endpoints::Endpoints;
 use session::transact;
-use sqlx::any::AnyConnectOptions;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -64,12 +71,13 @@ impl std::fmt::Debug for Store {
 }
 
 pub(crate) struct Inner {
-    options: AnyConnectOptions,
+    endpoints: Endpoints,
     dialect: Dialect,
     pool: pool::Pool,
     write_turn: Option<Arc<tokio::sync::Mutex<()>>>,
     /// Added to the database's clock; only tests set it.
     shift_ms: AtomicI64,
+    offset: outages::Offset,
     metrics: Arc<Metrics>,
     install_id: OnceLock<String>,
     /// SQLite: the database's file, as configured.
@@ -97,33 +105,51 @@ impl Store {
     /// [`StoreError::Schema`] for a URL of another kind; [`StoreError::Unavailable`] when another process
     /// holds the SQLite file or its folder cannot be written.
     pub fn open(url: &str, metrics: Arc<Metrics>) -> Result<Self> {
+        Self::open_any(&[url], metrics)
+    }
+
+    /// The same at several servers of one replicated MySQL or MariaDB: whichever takes writes is used.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; and [`StoreError::Schema`] for an SQLite file among several, or none at all.
+    pub fn open_any(urls: &[&str], metrics: Arc<Metrics>) -> Result<Self> {
         static DRIVERS: std::sync::Once = std::sync::Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
-        let Some(dialect) = Dialect::of_url(url) else {
-            return Err(StoreError::Schema(
-                "database-url must begin with sqlite:// or mysql:// (for example sqlite:///var/lib/gotel/gotel.db)"
-                    .into(),
-            ));
+        let mut dialect = None;
+        for url in urls {
+            let Some(of_this) = Dialect::of_url(url) else {
+                return Err(StoreError::Schema(
+                    "database-url must begin with sqlite:// or mysql:// (for example sqlite:///var/lib/gotel/gotel.db)"
+                        .into(),
+                ));
+            };
+            if of_this == Dialect::Sqlite && urls.len() > 1 {
+                return Err(StoreError::Schema(
+                    "an SQLite file cannot be one of several endpoints: name one file, or servers of one MySQL".into(),
+                ));
+            }
+            dialect = Some(of_this);
+        }
+        let Some(dialect) = dialect else {
+            return Err(StoreError::Schema("no database is named".into()));
         };
-        let mut url = url.replacen("mariadb:", "mysql:", 1);
+        let mut urls: Vec<String> = urls.iter().map(|url| url.replacen("mariadb:", "mysql:", 1)).collect();
         let (mut file, mut file_lock) = (None, None);
-        if dialect == Dialect::Sqlite {
-            let path = sqlite_path(&url)?;
+        if let (Dialect::Sqlite, [url]) = (dialect, &mut urls[..]) {
+            let path = sqlite_path(url)?;
             file_lock = Some(lock_file(&path)?);
             file = Some(path);
             if !url.contains("mode=") {
                 url.push_str(if url.contains('?') { "&mode=rwc" } else { "?mode=rwc" });
             }
         }
-        // The URL may hold a password: the driver's message is not passed on.
-        let options = AnyConnectOptions::from_str(&url)
-            .map_err(|_| StoreError::Schema("database-url is not a valid URL".into()))?;
         let inner = Inner {
-            options,
+            endpoints: Endpoints::new(&urls)?,
             dialect,
             pool: pool::Pool::new(POOL_SIZE),
             write_turn: (dialect == Dialect::Sqlite).then(Arc::default),
             shift_ms: AtomicI64::new(0),
+            offset: outages::Offset::default(),
             metrics,
             install_id: OnceLock::new(),
             file,

@@ -9,15 +9,18 @@
 //! can still record its success and spare a duplicate.
 //!
 //! Order: an event waits while an earlier event of the same incident, or the digest that tells it, is
-//! still to be sent to the same recipient.
+//! still to be sent to the same recipient. What is held back altogether: [`super::held`].
 
 use super::dialect::{by_bytes, chunks, marks};
 use super::error::{Result, StoreError};
+use super::held::{self, free};
+use super::payload::payload;
 use super::session::{Rule, Session, Tx, sql, transact};
 use crate::reservation::storm::{self, Plan};
 use crate::reservation::{Event, Notice};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a claim is good for: longer than the longest send (30 s), shorter than patience.
@@ -93,7 +96,7 @@ pub struct Claimed {
     pub recipient: String,
     /// This try included.
     pub attempts: i64,
-    /// Since the row was made.
+    /// Since the row was made, or since the end of a snooze that held it.
     pub age_ms: i64,
     /// What to tell.
     pub notice: Notice,
@@ -171,39 +174,11 @@ pub(super) async fn insert(tx: &mut Tx, now_ms: i64, rows: &[NewDelivery]) -> Re
     Ok(())
 }
 
-/// The longest payload: a TEXT column holds 65,535 bytes.
-const PAYLOAD_MAX: usize = 60_000;
-
-/// A notice as stored. One that is too long loses its output first, then what is furthest from its point: a
-/// shorter notice is told, a refused one is not.
-fn payload(notice: &Notice) -> Result<String> {
-    let write = |notice: &Notice| serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()));
-    let mut text = write(notice)?;
-    if text.len() <= PAYLOAD_MAX {
-        return Ok(text);
-    }
-    let mut shorter = notice.clone();
-    let cuts: [fn(&mut Notice); 5] = [
-        |n| n.output = None,
-        |n| n.labels.clear(),
-        |n| n.digest.iter_mut().for_each(|d| d.lines.truncate(10)),
-        |n| n.remarks.truncate(5),
-        |n| n.message = n.message.chars().take(2000).collect(),
-    ];
-    for cut in cuts {
-        cut(&mut shorter);
-        text = write(&shorter)?;
-        if text.len() <= PAYLOAD_MAX {
-            break;
-        }
-    }
-    Ok(text)
-}
-
 /// What may be folded: all but digests.
 const ALL: &str = "event <> 'digest'";
-/// What may be folded where ends stay single.
-const BUT_ENDS: &str = "event IN ('trigger', 'remind', 'escalate')";
+/// What may be folded where alerts are closed by their keys: what opens one. An end in a digest would close
+/// nothing, and a reminder in a digest would open, and page for, an alert beside those that are open already.
+const OPENING: &str = "event IN ('trigger', 'escalate')";
 
 impl Session {
     /// Whether `alerter` has anything to send, or to take back from a claim that ran out: a read, so that an
@@ -212,8 +187,9 @@ impl Session {
         transact!(&mut *self, Rule::reading("outbox_look"), |tx| {
             let now = tx.inner().now_expr();
             let text = format!(
-                "SELECT id FROM delivery WHERE alerter = ? AND ((state = 'pending' AND next_ms <= {now}) \
-                 OR (state = 'inflight' AND claim_until_ms <= {now})) LIMIT 1"
+                "SELECT d.id FROM delivery d WHERE d.alerter = ? AND ((d.state = 'pending' AND d.next_ms <= {now} \
+                 AND {}) OR (d.state = 'inflight' AND d.claim_until_ms <= {now})) LIMIT 1",
+                free(&now, 0)
             );
             Ok(tx.maybe(sql(text).bind(alerter.to_owned())).await?.is_some())
         })
@@ -250,7 +226,7 @@ impl Session {
                 return Ok((0, Vec::new()));
             }
             // Folding sees at least what `due` saw; what it takes is no longer pending.
-            let which = if ends_stay { BUT_ENDS } else { ALL };
+            let which = if ends_stay { OPENING } else { ALL };
             let folded = fold_all(tx, alerter, srv, now, which).await?;
             Ok((folded, take(tx, &ids, &token, now).await?))
         })
@@ -289,10 +265,10 @@ impl Session {
         self.fold_where(alerter, srv, ALL).await
     }
 
-    /// The same for an alerter whose receiver closes alerts by their keys (PagerDuty): the ends stay single,
-    /// as an end inside a digest would close nothing.
+    /// The same for an alerter whose receiver closes alerts by their keys (PagerDuty): only what opens an
+    /// alert is folded, and only for incidents whose end will be told of the digest.
     pub async fn fold_storms_but_ends(&mut self, alerter: &str, srv: &str) -> Result<usize> {
-        self.fold_where(alerter, srv, BUT_ENDS).await
+        self.fold_where(alerter, srv, OPENING).await
     }
 
     async fn fold_where(&mut self, alerter: &str, srv: &str, which: &'static str) -> Result<usize> {
@@ -313,13 +289,15 @@ impl Session {
             let now = tx.now_ms().await?;
             // A claim that ran out counts, too: whoever made it no longer has the alerter, or no longer runs.
             let mut query = sql(format!(
-                "SELECT id, alerter, payload FROM delivery WHERE alerter NOT IN ({}) \
-                 AND ((state = 'pending' AND next_ms < ?) OR (state = 'inflight' AND claim_until_ms < ?)) \
-                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = delivery.incident_id \
-                 AND e.alerter = delivery.alerter AND e.recipient = delivery.recipient \
-                 AND e.event_no < delivery.event_no AND e.state IN ('pending', 'inflight')) \
-                 ORDER BY id LIMIT 200",
-                marks(known.len().max(1))
+                "SELECT d.id, d.alerter, d.payload FROM delivery d WHERE d.alerter NOT IN ({}) \
+                 AND ((d.state = 'pending' AND d.next_ms < ?) OR (d.state = 'inflight' AND d.claim_until_ms < ?)) \
+                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
+                 AND e.alerter = d.alerter AND e.recipient = d.recipient \
+                 AND e.event_no < d.event_no AND e.state IN ('pending', 'inflight')) \
+                 AND {} ORDER BY d.id LIMIT 200",
+                marks(known.len().max(1)),
+                // Nobody could claim what was held.
+                free(&tx.inner().now_expr(), ORPHAN_AFTER_MS)
             ));
             if known.is_empty() {
                 query = query.bind("");
@@ -387,13 +365,14 @@ const DIGEST_FIRST: &str = "AND NOT EXISTS (SELECT 1 FROM delivery m JOIN delive
      AND m.state = 'digested' AND g.state IN ('pending', 'inflight'))";
 
 async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize) -> Result<Vec<i64>> {
+    let free = free(&tx.inner().now_expr(), 0);
     let rows = tx
         .all(
             sql(format!(
                 "SELECT d.id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.next_ms <= ? \
                  AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
                  AND e.alerter = d.alerter AND e.recipient = d.recipient AND e.event_no < d.event_no \
-                 AND e.state IN ('pending', 'inflight')) \
+                 AND e.state IN ('pending', 'inflight')) AND {free} \
                  {DIGEST_FIRST} ORDER BY d.next_ms, d.id LIMIT ?"
             ))
             .bind(alerter.to_owned())
@@ -421,10 +400,12 @@ async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Cla
     }
     tx.run(query).await?;
     let mut query = sql(format!(
-        "SELECT id, idem_key, recipient, attempts, created_ms, payload FROM delivery \
-         WHERE id IN ({}) AND claim_token = ? ORDER BY id",
+        "SELECT d.id, d.idem_key, d.recipient, d.attempts, {}, d.payload FROM delivery d \
+         WHERE d.id IN ({}) AND d.claim_token = ? ORDER BY d.id",
+        held::AGED_FROM,
         marks(ids.len())
-    ));
+    ))
+    .bind(now);
     for id in ids {
         query = query.bind(*id);
     }
@@ -457,8 +438,9 @@ async fn take(tx: &mut Tx, ids: &[i64], token: &str, now: i64) -> Result<Vec<Cla
 /// Folds for each recipient of `alerter` where the storm rule asks for it.
 async fn fold_all(tx: &mut Tx, alerter: &str, srv: &str, now: i64, which: &'static str) -> Result<usize> {
     let text = format!(
-        "SELECT recipient, COUNT(*), COUNT(grp) FROM delivery WHERE state = 'pending' AND alerter = ? \
-         AND next_ms <= ? AND {which} GROUP BY recipient HAVING COUNT(*) > 1"
+        "SELECT d.recipient, COUNT(*), COUNT(d.grp) FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? \
+         AND d.next_ms <= ? AND d.{which} AND {} GROUP BY d.recipient HAVING COUNT(*) > 1",
+        free(&tx.inner().now_expr(), 0)
     );
     let waiting = tx.all(sql(text).bind(alerter.to_owned()).bind(now)).await?;
     let mut folded = 0;
@@ -495,18 +477,25 @@ async fn fold(
 ) -> Result<usize> {
     // Not those that must wait for an earlier event which is being sent, or is to be sent later: the digest
     // would overtake it.
+    let free = free(&tx.inner().now_expr(), 0);
     let text = format!(
-        "SELECT d.id, d.payload FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.recipient = ? \
-         AND d.next_ms <= ? AND d.{which} \
+        "SELECT d.id, d.payload, d.incident_id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? \
+         AND d.recipient = ? AND d.next_ms <= ? AND d.{which} \
          AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id AND e.alerter = d.alerter \
          AND e.recipient = d.recipient AND e.event_no < d.event_no \
-         AND (e.state = 'inflight' OR (e.state = 'pending' AND e.next_ms > ?))) {DIGEST_FIRST} ORDER BY d.id LIMIT 2000"
+         AND (e.state = 'inflight' OR (e.state = 'pending' AND e.next_ms > ?))) AND {free} {DIGEST_FIRST} \
+         ORDER BY d.id LIMIT 2000"
     );
     let rows =
         tx.all(sql(text).bind(alerter.to_owned()).bind(recipient.to_owned()).bind(now).bind(now)).await?;
     let mut ids = Vec::with_capacity(rows.len());
     let mut notices = Vec::with_capacity(rows.len());
+    let incidents = rows.iter().map(|row| Ok(row.try_get(2)?)).collect::<Result<BTreeSet<String>>>()?;
+    let kept = if which == OPENING { lock_unended(tx, incidents).await? } else { incidents };
     for row in &rows {
+        if !kept.contains(&row.try_get::<String, _>(2)?) {
+            continue;
+        }
         if let Ok(notice) = serde_json::from_str::<Notice>(&row.try_get::<String, _>(1)?) {
             ids.push(row.try_get::<i64, _>(0)?);
             notices.push(notice);
@@ -542,6 +531,31 @@ async fn fold(
     };
     insert(tx, now, &[row]).await?;
     Ok(ids.len())
+}
+
+/// Those of `incidents` whose end is still to come, or that have none (told once, as event 0), locked: the end of
+/// the others was queued under their own keys, and would not end a digest. An incident that closes meanwhile
+/// does so after this transaction, and sees what it folded.
+async fn lock_unended(tx: &mut Tx, incidents: BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let incidents: Vec<String> = incidents.into_iter().collect();
+    let mut kept = BTreeSet::new();
+    for range in chunks(incidents.len()) {
+        let for_update = tx.inner().dialect.for_update();
+        let mut query = sql(format!(
+            "SELECT id, closed_ms, event_no FROM incident WHERE id IN ({}) ORDER BY id{for_update}",
+            marks(range.len())
+        ));
+        for id in &incidents[range] {
+            query = query.bind(id.clone());
+        }
+        for row in tx.all(query).await? {
+            let (closed_ms, event_no): (Option<i64>, i64) = (row.try_get(1)?, row.try_get(2)?);
+            if closed_ms.is_none() || event_no == 0 {
+                kept.insert(row.try_get(0)?);
+            }
+        }
+    }
+    Ok(kept)
 }
 
 /// Cuts an error text to its column.

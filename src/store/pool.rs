@@ -5,8 +5,8 @@
 //! idle connections; a connection is given back only by work that finished, anything else drops it,
 //! which closes the socket at once and frees the place.
 
+use super::endpoints::Link;
 use super::error::{Result, StoreError};
-use sqlx::AnyConnection;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// A bounded set of connections.
 pub(super) struct Pool {
     places: Semaphore,
-    idle: Mutex<Vec<AnyConnection>>,
+    idle: Mutex<Vec<Link>>,
 }
 
 /// The right to use one connection.
@@ -40,7 +40,7 @@ impl Pool {
 
 impl Permit<'_> {
     /// An idle connection, if one is left over.
-    pub(super) fn idle(&self) -> Option<AnyConnection> {
+    pub(super) fn idle(&self) -> Option<Link> {
         self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
@@ -51,7 +51,7 @@ impl Permit<'_> {
     }
 
     /// Keeps a connection that is known to be clean.
-    pub(super) fn give_back(&self, conn: Option<AnyConnection>) {
+    pub(super) fn give_back(&self, conn: Option<Link>) {
         if let Some(conn) = conn {
             self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
         }

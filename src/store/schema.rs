@@ -3,6 +3,9 @@
 //! Two replicas starting at once: a server-wide named lock makes them take turns, and an SQLite file is
 //! locked by its one process. A replica that finds nothing to do runs no DDL, so its
 //! database user needs no such right.
+//!
+//! A newer program migrates while this one runs (a rolling update): each migration leaves the program before it
+//! working, so one step ahead is fine, and more is not ([`Store::steps_ahead`]). A start is refused either way.
 
 use super::dialect::Dialect;
 use super::error::{Result, StoreError};
@@ -37,7 +40,7 @@ impl Store {
         let run = async {
             let migrator = migrator(self.inner.dialect);
             let newest = migrator.iter().map(|m| m.version).max().unwrap_or(0);
-            let mut conn = self.inner.connect().await?;
+            let mut conn = self.inner.connect().await?.conn;
             let missing = pending(&self.inner, &mut conn, migrator).await?;
             if missing > 0 {
                 if self.inner.dialect == Dialect::MySql {
@@ -53,6 +56,15 @@ impl Store {
         };
         self.read_identity().await?;
         Ok(migrated)
+    }
+
+    /// How many migrations newer than this program the database has had.
+    pub async fn steps_ahead(&self) -> Result<i64> {
+        let newest = migrator(self.inner.dialect).iter().map(|m| m.version).max().unwrap_or(0);
+        transact!(self.pooled().await?, Rule::reading("steps_ahead"), |tx| {
+            let text = "SELECT COUNT(*) FROM _sqlx_migrations WHERE version > ?";
+            Ok(tx.one(sql(text).bind(newest)).await?.try_get(0)?)
+        })
     }
 
     /// Reads the installation's identity, making it on the very first start.

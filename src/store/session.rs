@@ -15,12 +15,13 @@
 //! evaluator.
 
 use super::dialect::Dialect;
+use super::endpoints::Link;
 use super::error::{Result, StoreError};
 use super::{Inner, Store, pool};
 use crate::clock;
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection, Executor};
+use sqlx::{Any, AssertSqlSafe, Executor};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 /// How long connecting may take, session set-up included.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How an operation behaves when it fails.
 #[derive(Debug, Clone, Copy)]
@@ -41,22 +42,32 @@ pub struct Rule {
     pub tries: u32,
     /// A transaction, or single reads.
     pub writes: bool,
+    /// On SQLite the transaction is opened by the block's first statement: see [`Rule::in_few_trips`].
+    few_trips: bool,
 }
 
 impl Rule {
     /// The usual transaction: 5 s, 4 tries.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_secs(5), tries: 4, writes: true }
+        Self { name, limit: Duration::from_secs(5), tries: 4, writes: true, few_trips: false }
     }
 
     /// Reads outside any transaction: 5 s; tried once more on a fresh connection if an idle one was stale.
     pub const fn reading(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_secs(5), tries: 2, writes: false }
+        Self { name, limit: Duration::from_secs(5), tries: 2, writes: false, few_trips: false }
     }
 
     /// The same with another time limit.
     pub const fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// The same, for a block that puts [`Tx::opening`] before its first statement, a read, and may end with
+    /// [`Tx::run_last`]. A trip to SQLite's driver thread costs as much as a statement, so BEGIN and COMMIT
+    /// travel with others. Elsewhere nothing changes.
+    pub(super) const fn in_few_trips(mut self) -> Self {
+        self.few_trips = true;
         self
     }
 
@@ -102,9 +113,13 @@ pub(super) fn sql(text: impl Into<String>) -> Query<'static, Any, AnyArguments> 
 
 /// A connection at work, in a transaction unless the rule only reads.
 pub(super) struct Tx {
-    conn: AnyConnection,
+    link: Link,
     inner: Arc<Inner>,
     reused: bool,
+    /// Still to be said, by the first statement.
+    opening: Option<&'static str>,
+    /// The block has committed by itself.
+    committed: bool,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -113,20 +128,32 @@ impl Tx {
         &self.inner
     }
 
+    /// What the first statement's text must begin with under [`Rule::in_few_trips`]; "" once it was asked for.
+    pub(super) fn opening(&mut self) -> String {
+        self.opening.take().map_or_else(String::new, |begin| format!("{begin}; "))
+    }
+
+    /// Runs a text whose last statement is COMMIT. For SQLite: the others take one statement a text.
+    pub(super) async fn run_last(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<()> {
+        self.run(query).await?;
+        self.committed = true;
+        Ok(())
+    }
+
     pub(super) async fn run(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult> {
-        Ok(query.execute(&mut self.conn).await?)
+        Ok(query.execute(&mut self.link.conn).await?)
     }
 
     pub(super) async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
-        Ok(query.fetch_all(&mut self.conn).await?)
+        Ok(query.fetch_all(&mut self.link.conn).await?)
     }
 
     pub(super) async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyRow> {
-        Ok(query.fetch_one(&mut self.conn).await?)
+        Ok(query.fetch_one(&mut self.link.conn).await?)
     }
 
     pub(super) async fn maybe(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Option<AnyRow>> {
-        Ok(query.fetch_optional(&mut self.conn).await?)
+        Ok(query.fetch_optional(&mut self.link.conn).await?)
     }
 
     /// The database's clock.
@@ -143,7 +170,7 @@ impl Tx {
 /// outstanding.
 pub struct Session {
     inner: Arc<Inner>,
-    conn: Option<AnyConnection>,
+    conn: Option<Link>,
 }
 
 impl std::fmt::Debug for Session {
@@ -170,7 +197,7 @@ impl<'s> Attempts<'s> {
         loop {
             self.tries_left = self.tries_left.saturating_sub(1);
             let limit = self.left();
-            let outcome = match tokio::time::timeout(limit, open(self.session, self.rule.writes)).await {
+            let outcome = match tokio::time::timeout(limit, open(self.session, self.rule)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(StoreError::Timeout(self.rule.limit, self.rule.name)),
             };
@@ -198,7 +225,12 @@ impl<'s> Attempts<'s> {
         let reused = tx.reused;
         let settled = match self.rule.writes {
             true => tokio::time::timeout(self.left(), settle(tx, outcome)).await,
-            false => Ok((outcome.is_ok().then_some(tx.conn), outcome)),
+            false => {
+                if let Err(StoreError::ReadOnly(_)) = &outcome {
+                    tx.inner.endpoints.leave(&tx.link);
+                }
+                Ok((outcome.is_ok().then_some(tx.link), outcome))
+            }
         };
         let outcome = match settled {
             Ok((conn, outcome)) => {
@@ -215,7 +247,8 @@ impl<'s> Attempts<'s> {
             if stale {
                 return None;
             }
-            if e.is_retryable() {
+            // A server that refuses writes has committed nothing, and is left: another may take them.
+            if e.is_retryable() || matches!(e, StoreError::ReadOnly(_)) {
                 self.pause().await;
                 return None;
             }
@@ -242,70 +275,69 @@ impl<'s> Attempts<'s> {
 
 /// Takes the session's connection, or makes one, and opens a transaction on it if asked to. An idle
 /// connection that the server has closed meanwhile is replaced without a word.
-async fn open(session: &mut Session, writes: bool) -> Result<Tx> {
+async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
     let inner = Arc::clone(&session.inner);
     let turn = match &inner.write_turn {
-        Some(turn) if writes => Some(Arc::clone(turn).lock_owned().await),
+        Some(turn) if rule.writes => Some(Arc::clone(turn).lock_owned().await),
         _ => None,
     };
     let begin = inner.dialect.begin();
-    if let Some(mut conn) = session.conn.take() {
-        if !writes {
-            return Ok(Tx { conn, inner, reused: true, _turn: turn });
+    let rides = rule.few_trips && inner.dialect == Dialect::Sqlite;
+    let opening = rides.then_some(begin);
+    let tx =
+        |link, reused| Tx { link, inner: Arc::clone(&inner), reused, opening, committed: false, _turn: turn };
+    if let Some(mut link) = session.conn.take().filter(|link| inner.endpoints.is_current(link)) {
+        if !rule.writes || rides {
+            return Ok(tx(link, true));
         }
-        match (&mut conn).execute(begin).await.map_err(StoreError::from) {
-            Ok(_) => return Ok(Tx { conn, inner, reused: true, _turn: turn }),
+        match (&mut link.conn).execute(begin).await.map_err(StoreError::from) {
+            Ok(_) => return Ok(tx(link, true)),
             Err(e @ StoreError::Contended(_)) => {
-                session.conn = Some(conn);
+                session.conn = Some(link);
                 return Err(e);
             }
-            Err(_) => drop(conn),
+            Err(_) => drop(link),
         }
     }
-    let mut conn = inner.connect().await?;
-    if writes {
-        (&mut conn).execute(begin).await?;
+    let mut link = inner.connect().await?;
+    if rule.writes && !rides {
+        (&mut link.conn).execute(begin).await?;
     }
-    Ok(Tx { conn, inner, reused: false, _turn: turn })
+    Ok(tx(link, false))
 }
 
 /// Commits or rolls back; gives the connection back only if it is known to be clean.
-async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<AnyConnection>, Result<T>) {
-    let Tx { mut conn, _turn, .. } = tx;
-    match outcome {
-        Ok(value) => match (&mut conn).execute("COMMIT").await {
-            Ok(_) => (Some(conn), Ok(value)),
+async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<Link>, Result<T>) {
+    let Tx { mut link, inner, opening, committed, _turn, .. } = tx;
+    let outcome = match outcome {
+        // Nothing is open: committed already, or never begun.
+        Ok(value) if committed || opening.is_some() => return (Some(link), Ok(value)),
+        Ok(value) => match (&mut link.conn).execute("COMMIT").await {
+            Ok(_) => return (Some(link), Ok(value)),
             Err(e) => {
                 let e = StoreError::from(e);
                 // A certification conflict at COMMIT has rolled back already; SQLite's BUSY has not.
-                let clean = e.is_retryable() && (&mut conn).execute("ROLLBACK").await.is_ok();
-                (clean.then_some(conn), Err(e))
+                let clean = e.is_retryable() && (&mut link.conn).execute("ROLLBACK").await.is_ok();
+                (clean, e)
             }
         },
         Err(e) => {
-            let keep =
-                !matches!(e, StoreError::Unavailable(_) | StoreError::Timeout(..) | StoreError::Other(_));
-            let clean = keep && (&mut conn).execute("ROLLBACK").await.is_ok();
-            (clean.then_some(conn), Err(e))
+            let keep = !matches!(
+                e,
+                StoreError::Unavailable(_)
+                    | StoreError::Timeout(..)
+                    | StoreError::ReadOnly(_)
+                    | StoreError::Other(_)
+            );
+            let clean = keep && (&mut link.conn).execute("ROLLBACK").await.is_ok();
+            (clean, e)
         }
+    };
+    let (clean, e) = outcome;
+    if let StoreError::ReadOnly(_) = &e {
+        inner.endpoints.leave(&link);
     }
-}
-
-impl Inner {
-    /// A fresh connection, set up.
-    pub(super) async fn connect(&self) -> Result<AnyConnection> {
-        let connecting = async {
-            let mut conn = AnyConnection::connect_with(&self.options).await?;
-            for statement in self.dialect.session_setup() {
-                (&mut conn).execute(AssertSqlSafe(statement)).await?;
-            }
-            Ok::<_, sqlx::Error>(conn)
-        };
-        match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
-            Ok(conn) => Ok(conn?),
-            Err(_) => Err(StoreError::Timeout(CONNECT_LIMIT, "connect")),
-        }
-    }
+    (clean.then_some(link), Err(e))
 }
 
 /// A session borrowed from the pool.
@@ -342,6 +374,10 @@ impl Drop for Pooled<'_> {
 }
 
 impl Session {
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// SQLite: writes what is in the write-ahead log into the database's file; elsewhere there is nothing to do.
     /// Kept connected, it does so even for a log that was deleted meanwhile.
     pub async fn checkpoint(&mut self) -> Result<()> {
@@ -364,7 +400,7 @@ impl Store {
     /// A connection shared by API calls and pages, waiting at most 3 s for one.
     pub(super) async fn pooled(&self) -> Result<Pooled<'_>> {
         let permit = self.inner.pool.take(Duration::from_secs(3)).await?;
-        let conn = permit.idle();
+        let conn = permit.current(&self.inner.endpoints);
         let was_idle = conn.is_some();
         Ok(Pooled { permit, session: Session { inner: Arc::clone(&self.inner), conn }, was_idle })
     }

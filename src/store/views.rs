@@ -5,6 +5,7 @@ use super::Store;
 use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident};
 use super::dialect::marks;
 use super::error::Result;
+use super::held::{self, AGED_FROM};
 use super::outbox::OutboxState;
 use super::session::{Rule, Tx, sql, transact};
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
@@ -163,7 +164,7 @@ pub struct Counts {
 }
 
 /// The coordinator's lease as shown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseView {
     /// Term.
     pub term: i64,
@@ -171,8 +172,17 @@ pub struct LeaseView {
     pub holder: String,
     /// Age of the last renewal.
     pub age_ms: i64,
+    /// How long a renewal is good for.
+    pub lease_ms: i64,
     /// Age of the last complete evaluation; None = never.
     pub eval_age_ms: Option<i64>,
+}
+
+impl LeaseView {
+    /// Whether `replica` holds it, and has renewed it in time by the database's clock.
+    pub fn is_held_by(&self, replica: &str) -> bool {
+        self.holder == replica && self.age_ms <= self.lease_ms
+    }
 }
 
 pub(super) const RULE: Rule = Rule::reading("view");
@@ -444,11 +454,15 @@ impl Store {
                 "SELECT COUNT(*) FROM reservation WHERE checked_out_ms IS NULL AND snooze_until_ms > ?";
             counts.snoozed = tx.one(sql(snoozed).bind(now)).await?.try_get(0)?;
             // One that was tried is as old as it is; one held back on purpose is not old before its time.
-            let outbox = "SELECT alerter, COUNT(*), MIN(CASE WHEN attempts > 0 THEN created_ms ELSE next_ms END) \
-                 FROM delivery WHERE state IN ('pending', 'inflight') GROUP BY alerter";
-            for row in tx.all(sql(outbox)).await? {
-                let since: i64 = row.try_get(2)?;
-                counts.outbox.push((row.try_get(0)?, row.try_get(1)?, (now - since).max(0)));
+            let outbox = format!(
+                "SELECT d.alerter, COUNT(*), MIN(CASE WHEN {} THEN CASE WHEN d.attempts > 0 THEN {AGED_FROM} \
+                 ELSE d.next_ms END END) FROM delivery d WHERE d.state IN ('pending', 'inflight') GROUP BY d.alerter",
+                held::free(&tx.inner().now_expr(), 0)
+            );
+            for row in tx.all(sql(outbox).bind(now)).await? {
+                let since: Option<i64> = row.try_get(2)?;
+                let age_ms = since.map_or(0, |since| (now - since).max(0));
+                counts.outbox.push((row.try_get(0)?, row.try_get(1)?, age_ms));
             }
             let dead = "SELECT COUNT(*) FROM delivery WHERE state = 'dead'";
             counts.dead = tx.one(sql(dead)).await?.try_get(0)?;
@@ -460,13 +474,14 @@ impl Store {
     pub async fn lease(&self, scope: &'static str) -> Result<Option<LeaseView>> {
         transact!(self.pooled().await?, RULE, |tx| {
             let now = tx.now_ms().await?;
-            let text = "SELECT term, holder, renewed_ms, eval_ms FROM lease WHERE scope = ?";
+            let text = "SELECT term, holder, renewed_ms, eval_ms, lease_ms FROM lease WHERE scope = ?";
             let Some(row) = tx.maybe(sql(text).bind(scope)).await? else { return Ok(None) };
             let eval: i64 = row.try_get(3)?;
             Ok(Some(LeaseView {
                 term: row.try_get(0)?,
                 holder: row.try_get(1)?,
                 age_ms: now - row.try_get::<i64, _>(2)?,
+                lease_ms: row.try_get(4)?,
                 eval_age_ms: (eval > 0).then_some(now - eval),
             }))
         })

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # MariaDB from Debian (10.11 on Debian 12) as a private server: own data folder, own port, durable commits.
 # Prints GOTEL_TEST_MARIADB_URL; stands aside where that is already set. See lib.sh for the verbs.
+# GOTEL_TEST_SERVER_ENV="NAME=value …" is put into the server's environment: how a test gives it another clock.
 component=mariadb
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -8,9 +9,9 @@ stand_aside() { [ -n "${GOTEL_TEST_MARIADB_URL:-}" ]; }
 
 # The -core packages hold the server and its installer and no service that could start by itself.
 install() {
-  [ -x /usr/sbin/mariadbd ] && [ -x /usr/bin/mariadb-install-db ] && return
+  [ -x /usr/sbin/mariadbd ] && [ -x /usr/bin/mariadb-install-db ] && [ -d /usr/share/doc/libfaketime ] && return
   lock_installs
-  need_packages mariadb-server-core mariadb-client-core
+  need_packages mariadb-server-core mariadb-client-core libfaketime
 }
 
 # Making the system tables takes seconds; copying them does not.
@@ -44,7 +45,8 @@ SQL
   rm -f "$data/server.sock" "$data/server.pid" # of a killed server
   for tries in 1 2 3; do
     port=$(cat "$state/port" 2>/dev/null || free_port)
-    launch /usr/sbin/mariadbd --no-defaults --user="$(id -un)" --datadir="$data" --tmpdir="$state/tmp" \
+    # shellcheck disable=SC2086  # one word a variable
+    launch env ${GOTEL_TEST_SERVER_ENV:-} /usr/sbin/mariadbd --no-defaults --user="$(id -un)" --datadir="$data" --tmpdir="$state/tmp" \
       --port="$port" --bind-address=127.0.0.1 --socket=server.sock --pid-file=server.pid \
       --init-file="$state/init.sql" --skip-name-resolve --skip-log-bin --performance-schema=OFF \
       --character-set-server=utf8mb4 --max-connections=500 --innodb-buffer-pool-size=128M \

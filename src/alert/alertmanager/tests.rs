@@ -145,3 +145,15 @@ fn a_reservations_labels_cannot_replace_ours() {
     assert_eq!(alert.labels["alertname"], "GotelReservationLate");
     assert_eq!(alert.labels["se_verity"], "none");
 }
+
+#[test]
+fn an_end_told_alone_matches_what_a_digest_told() {
+    let others = Notice { component: "hourly".into(), labels: Default::default(), ..late() };
+    let storm = Notice::digest(&[late(), others], "d-1", 0, "a-1");
+    let storm = message(&storm, "hook", "");
+    let end = message(&recovered(), "hook", "");
+    assert_eq!(storm.alerts[0].labels, end.alerts[0].labels);
+    assert_eq!(storm.alerts[0].fingerprint, end.alerts[0].fingerprint);
+    assert_eq!(storm.alerts[0].labels["team"], "money");
+    assert!(!storm.common_labels.contains_key("team"), "the other one has none");
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::alert::fixtures::{digest, failed, hostile, to};
+use crate::alert::fixtures::{digest, failed, hostile, recovered, to};
 use rstest::rstest;
 
 fn webhook(format: Format) -> Webhook {
@@ -163,4 +163,12 @@ fn each_answer_means_something(#[case] status: u16, #[case] kind: &str) {
     let outcome = webhook(Format::GoTel).judge(&answer);
     assert_eq!(outcome.as_str(), kind);
     assert!(!outcome.why().unwrap_or("").contains("s3cret"));
+}
+
+#[test]
+fn an_end_does_not_repeat_the_alarm() {
+    let end = to("", recovered());
+    assert_eq!(v1(&end).message, "The job ran well again. It was down for 1h 30m.");
+    let cancel = to("", Notice { event: Event::Cancel, down_ms: None, ..recovered() });
+    assert_eq!(v1(&cancel).message, "The reservation was checked out.");
 }

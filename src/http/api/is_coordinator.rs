@@ -17,5 +17,5 @@ use std::sync::Arc;
 )]
 pub(super) async fn is_coordinator(State(app): State<Arc<App>>) -> Result<Json<bool>, Error> {
     let lease = app.store.lease(COORDINATOR).await?;
-    Ok(Json(lease.is_some_and(|lease| lease.holder == app.replica)))
+    Ok(Json(lease.is_some_and(|lease| lease.is_held_by(&app.replica))))
 }

@@ -40,6 +40,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Resu
     for age in app.loops.ages() {
         app.metrics.loop_age(&age.name, ms(age.age_ms), ms(age.done_age_ms));
     }
+    app.metrics.queue_oldest(app.checkins.oldest());
     let (now, last) = (clock::boot_ms(), app.counted.load(Ordering::Relaxed));
     if last == 0 || now - last >= EVERY_MS {
         app.counted.store(now, Ordering::Relaxed);

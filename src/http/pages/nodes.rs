@@ -1,10 +1,12 @@
-//! `/nodes`: this replica, its loops, and who coordinates.
+//! `/nodes`: all replicas as this one sees them, its own loops, and who coordinates.
 //!
 //! Promises: shows what this process knows of itself even when the database is down, with 503 then.
 
 use super::super::auth::Caller;
 use super::super::{App, Error};
 use super::{Frame, html};
+use crate::board::ReplicaCard;
+use crate::clock;
 use crate::lifecycle::LoopAge;
 use crate::reservation::duration::human;
 use crate::store::dialect::Dialect;
@@ -28,6 +30,12 @@ struct NodesPage {
     install_id: String,
     loops: Vec<Loop>,
     stuck: usize,
+    /// All replicas; empty when this one is alone.
+    replicas: Vec<Card>,
+    /// How many of them are not well.
+    unwell: usize,
+    /// What was told without the database.
+    direct: Vec<String>,
     /// None: the database does not answer.
     shared: Option<Shared>,
 }
@@ -55,6 +63,53 @@ struct Waiting {
     known: bool,
 }
 
+/// A replica as the board shows it.
+struct Card {
+    id: String,
+    here: bool,
+    configured: bool,
+    role: &'static str,
+    term: Option<i64>,
+    verdict: &'static str,
+    /// Class of its badge.
+    class: &'static str,
+    evidence: String,
+    beat: String,
+    eval: String,
+    watch: String,
+    version: String,
+}
+
+impl Card {
+    /// `late_ms` have passed since the board was written.
+    fn new(card: ReplicaCard, late_ms: i64) -> Self {
+        let age = |ms: Option<i64>| ms.map_or_else(String::new, |ms| ago(ms + late_ms));
+        let class = match (card.healthy, card.verdict) {
+            (true, "healthy") => "ok",
+            (true, _) => "waiting",
+            (false, _) => "failed",
+        };
+        Self {
+            id: card.id,
+            here: card.here,
+            configured: card.configured,
+            role: card.role,
+            term: card.term,
+            verdict: card.verdict,
+            class,
+            evidence: card.evidence,
+            beat: age(card.beat_age_ms),
+            eval: age(card.eval_age_ms),
+            watch: age(card.watch_age_ms),
+            version: card.version,
+        }
+    }
+}
+
+fn ago(ms: i64) -> String {
+    if ms < 1000 { "just now".into() } else { format!("{} ago", human(ms)) }
+}
+
 struct Loop {
     name: String,
     age: String,
@@ -66,8 +121,7 @@ struct Loop {
 impl From<LoopAge> for Loop {
     fn from(age: LoopAge) -> Self {
         let healthy = age.is_healthy();
-        let ago = if age.age_ms < 1000 { "just now".into() } else { format!("{} ago", human(age.age_ms)) };
-        Self { name: age.name, age: ago, limit: human(age.limit_ms), note: age.note, healthy }
+        Self { name: age.name, age: ago(age.age_ms), limit: human(age.limit_ms), note: age.note, healthy }
     }
 }
 
@@ -91,9 +145,12 @@ pub(super) async fn nodes(
     };
     let role = match &known {
         None => "unknown",
-        Some((Some(lease), _)) if lease.holder == app.replica => "coordinator",
+        Some((Some(lease), _)) if lease.is_held_by(&app.replica) => "coordinator",
         Some(_) => "worker",
     };
+    let shown = app.board.read();
+    let late_ms = clock::boot_ms() - shown.boot_ms;
+    let replicas: Vec<Card> = shown.replicas.into_iter().map(|card| Card::new(card, late_ms)).collect();
     let loops: Vec<Loop> = app.loops.ages().into_iter().map(Loop::from).collect();
     let page = NodesPage {
         frame: Frame::new("nodes", &uri, now_ms),
@@ -108,6 +165,9 @@ pub(super) async fn nodes(
         install_id: app.store.install_id().to_owned(),
         stuck: loops.iter().filter(|l| !l.healthy).count(),
         loops,
+        unwell: replicas.iter().filter(|card| card.class == "failed").count(),
+        replicas,
+        direct: shown.direct,
         shared: known.map(|(lease, counts)| Shared::new(&app, lease, counts)),
     };
     let code = if page.shared.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -116,7 +176,6 @@ pub(super) async fn nodes(
 
 impl Shared {
     fn new(app: &App, lease: Option<LeaseView>, counts: Counts) -> Self {
-        let ago = |ms: i64| if ms < 1000 { "just now".into() } else { format!("{} ago", human(ms)) };
         let names = app.routes.names();
         let mut outbox: Vec<_> = names
             .iter()

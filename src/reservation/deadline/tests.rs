@@ -116,10 +116,10 @@ fn a_past_snooze_does_not_touch_later_deadlines() {
 fn a_deadline_inside_an_outage_moves_behind_it() {
     let settings = every("1 day", |draft| draft.grace = Some("2m".into()));
     let evidence = ok_at(NOW - 24 * 60 * MIN); // due at NOW + 2 min
-    let outage = Outage { from_ms: NOW, to_ms: NOW + 20 * MIN };
+    let outage = Outage::away(NOW, NOW + 20 * MIN);
     let moved = deadline(&settings, &evidence, &[outage]).unwrap();
     assert_eq!((moved.at_ms - NOW, moved.moved_by), (32 * MIN, Some(outage)));
-    let before = Outage { from_ms: NOW - 20 * MIN, to_ms: NOW };
+    let before = Outage::away(NOW - 20 * MIN, NOW);
     assert_eq!(deadline(&settings, &evidence, &[before]).unwrap().moved_by, None);
 }
 
@@ -131,7 +131,7 @@ fn the_alert_is_never_before_the_lateness() {
         draft.grace = Some("5m".into());
     });
     let evidence = ok_at(NOW - 5 * MIN - 10_000); // late at NOW, alert at NOW + 10 s
-    let outage = Outage { from_ms: NOW - MIN, to_ms: NOW + 9_000 };
+    let outage = Outage::away(NOW - MIN, NOW + 9_000);
     let moved = deadline(&settings, &evidence, &[outage]).unwrap();
     assert_eq!((moved.at_ms, moved.alert_ms), (NOW + 319_000, NOW + 319_000));
     assert_eq!(moved.moved_by, Some(outage));

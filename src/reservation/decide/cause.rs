@@ -86,8 +86,8 @@ impl<'a> Causes<'a> {
                 continue;
             }
             // A run that ended while GoTel could not listen had no way to say so.
-            let (limit_ms, moved_by) =
-                shift(limit_ms, self.own.period_ms, case.settings.grace_ms, case.outages);
+            let (period_ms, grace_ms) = (self.own.period_ms, case.settings.grace_ms);
+            let (limit_ms, moved_by) = shift(run.started_ms, limit_ms, period_ms, grace_ms, case.outages);
             if now_ms > limit_ms {
                 self.overrunning = true;
                 self.tellable.push(Cause {

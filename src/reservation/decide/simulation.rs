@@ -230,7 +230,7 @@ impl World {
             Step::Outage(seconds) => {
                 let from_ms = self.now;
                 self.now += seconds * SEC;
-                self.outages.push(Outage { from_ms, to_ms: self.now });
+                self.outages.push(Outage::away(from_ms, self.now));
                 self.due = 0;
             }
             Step::Gap(steps) => {

@@ -465,7 +465,7 @@ fn a_failure_during_a_snooze_is_told_when_it_ends() {
 
 #[test]
 fn a_deadline_inside_an_outage_is_told_later_and_with_the_outage() {
-    let outage = Outage { from_ms: NOW + 5 * MIN, to_ms: NOW + 20 * MIN };
+    let outage = Outage::away(NOW + 5 * MIN, NOW + 20 * MIN);
     let given = with(&plain(), &ok_now(), None, &[], &[outage], 20 * MIN);
     assert_eq!(given, Decision { state: State::OnTime, due_ms: NOW + 26 * MIN + 1, actions: vec![] });
     let late = with(&plain(), &ok_now(), None, &[], &[outage], 26 * MIN + 1);
@@ -479,7 +479,7 @@ fn a_cron_job_is_looked_at_by_its_next_slot_after_an_outage() {
         (draft.every, draft.cron) = (None, Some("*/5 * * * *".into()));
         draft.grace = Some("0s".into());
     });
-    let outage = Outage { from_ms: NOW + 4 * MIN, to_ms: NOW + 12 * MIN };
+    let outage = Outage::away(NOW + 4 * MIN, NOW + 12 * MIN);
     let evidence = Evidence { last_ok_ms: Some(NOW + 1), ..ok_now() };
     // Its deadline moved from 5 to 17 min, but a check-in at 13 min would make it 15 min, and move nothing else.
     let decision = with(&settings, &evidence, None, &[], &[outage], 12 * MIN);
@@ -488,7 +488,7 @@ fn a_cron_job_is_looked_at_by_its_next_slot_after_an_outage() {
 
 #[test]
 fn a_job_that_was_late_before_the_outage_is_told_at_once() {
-    let outage = Outage { from_ms: NOW + 7 * MIN, to_ms: NOW + 20 * MIN };
+    let outage = Outage::away(NOW + 7 * MIN, NOW + 20 * MIN);
     let late = with(&plain(), &ok_now(), None, &[], &[outage], 20 * MIN);
     assert_eq!(late.actions, [open(Reason::Missed, 6 * MIN, 20 * MIN)]);
 }
@@ -496,7 +496,7 @@ fn a_job_that_was_late_before_the_outage_is_told_at_once() {
 #[test]
 fn a_run_whose_limit_lies_in_an_outage_gets_time_to_end() {
     let (run, _) = overrun();
-    let outage = Outage { from_ms: NOW + 5 * MIN, to_ms: NOW + 20 * MIN };
+    let outage = Outage::away(NOW + 5 * MIN, NOW + 20 * MIN);
     let runs = [run];
     assert!(with(&limited(), &ok_now(), None, &runs, &[outage], 20 * MIN).actions.is_empty());
     assert_eq!(with(&limited(), &ok_now(), None, &runs, &[outage], 31 * MIN + 1).state, State::Overrun);
@@ -504,7 +504,7 @@ fn a_run_whose_limit_lies_in_an_outage_gets_time_to_end() {
 
 #[test]
 fn an_outage_that_becomes_known_later_does_not_close_an_incident() {
-    let outage = Outage { from_ms: NOW + 5 * MIN, to_ms: NOW + 20 * MIN };
+    let outage = Outage::away(NOW + 5 * MIN, NOW + 20 * MIN);
     let decision = with(&plain(), &ok_now(), Some(&missed()), &[], &[outage], 20 * MIN);
     assert_eq!((decision.state, decision.actions), (State::Late, vec![]));
 }

@@ -1,7 +1,9 @@
 //! The `pagerduty` alerter against a receiver that judges events as PagerDuty does.
 
-use super::{alerter, notice, send_until_limit, to};
+use super::{SOON, alerter, notice, send_until_limit, to};
+use crate::util::chaos::{ChaosProxy, Cut};
 use crate::util::receiver::{Answer, Receiver};
+use crate::util::wait::eventually;
 use gotel::alert::{Alerter, Outcome};
 use gotel::reservation::Event;
 use rstest::rstest;
@@ -99,4 +101,30 @@ async fn silence_and_a_closed_port_are_tried_again() {
     drop(receiver);
     let closed = pager.send(&to("", notice(Event::Trigger, 0))).await;
     assert_eq!(closed.as_str(), "retry", "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_cut_before_the_answer_and_a_refused_connection_are_tried_again_as_the_same() {
+    let receiver = Receiver::pagerduty().await;
+    let proxy = ChaosProxy::start(receiver.addr()).await;
+    let lines = format!("type: pagerduty\nroutingKey: ${{KEY}}\nurl: http://{}/v2/enqueue", proxy.addr());
+    let hook = alerter(&lines);
+    let delivery = to("", notice(Event::Trigger, 0));
+    // It has the notice, and we cannot know.
+    proxy.cut_on(b"POST", Cut::BeforeReply);
+    assert_eq!(hook.send(&delivery).await.as_str(), "retry");
+    proxy.heal();
+    proxy.refuse();
+    proxy.cut();
+    assert_eq!(hook.send(&delivery).await.as_str(), "retry");
+    proxy.heal();
+    // The port is listened on again a moment later.
+    eventually(SOON, "it to be accepted", async || match hook.send(&delivery).await {
+        Outcome::Accepted => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let bodies: Vec<_> = receiver.requests().into_iter().map(|request| request.body).collect();
+    assert_eq!(bodies.len(), 2);
+    assert_eq!(bodies[0], bodies[1]);
 }

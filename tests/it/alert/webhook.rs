@@ -1,7 +1,9 @@
 //! The `webhook` alerter against receivers that misbehave.
 
-use super::{alerter, notice, send_until_limit, to};
+use super::{SOON, alerter, notice, send_until_limit, to};
+use crate::util::chaos::{ChaosProxy, Cut};
 use crate::util::receiver::{Answer, Receiver};
+use crate::util::wait::eventually;
 use gotel::alert::{Alerter, Outcome};
 use gotel::reservation::Event;
 use hmac::{Hmac, KeyInit, Mac};
@@ -58,6 +60,8 @@ async fn an_alertmanager_receiver_understands_it() {
 #[case(Answer::RetryAfter(503, "9"), "retry")]
 #[case(Answer::Status(408), "retry")]
 #[case(Answer::Status(429), "retry")]
+#[case(Answer::Status(500), "retry")]
+#[case(Answer::Status(502), "retry")]
 #[case(Answer::Status(401), "broken")]
 #[case(Answer::Status(404), "broken")]
 #[case(Answer::Status(410), "refused")]
@@ -185,4 +189,29 @@ async fn https(from: i32, until: i32, name: &str) -> (std::net::SocketAddr, temp
         }
     });
     (addr, file)
+}
+
+#[tokio::test]
+async fn a_cut_before_the_answer_and_a_refused_connection_are_tried_again_as_the_same() {
+    let receiver = Receiver::webhook().await;
+    let proxy = ChaosProxy::start(receiver.addr()).await;
+    let hook = alerter(&format!("type: webhook\nurl: http://{}/s3cret-path", proxy.addr()));
+    let delivery = to("", notice(Event::Trigger, 0));
+    // It has the notice, and we cannot know.
+    proxy.cut_on(b"POST", Cut::BeforeReply);
+    assert_eq!(hook.send(&delivery).await.as_str(), "retry");
+    proxy.heal();
+    proxy.refuse();
+    proxy.cut();
+    assert_eq!(hook.send(&delivery).await.as_str(), "retry");
+    proxy.heal();
+    // The port is listened on again a moment later.
+    eventually(SOON, "it to be accepted", async || match hook.send(&delivery).await {
+        Outcome::Accepted => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let bodies: Vec<_> = receiver.requests().into_iter().map(|request| request.body).collect();
+    assert_eq!(bodies.len(), 2);
+    assert_eq!(bodies[0], bodies[1]);
 }

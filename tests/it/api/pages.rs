@@ -1,5 +1,6 @@
 //! The pages: what they show, what they escape, and what they say when the database is gone.
 
+use gotel::board::{ReplicaCard, Shown};
 use serde_json::json;
 
 use crate::util::app::TestApp;
@@ -179,5 +180,67 @@ async fn without_the_database_a_page_is_still_a_page() {
     assert!(broken.body.contains("<!doctype html>") && !broken.body.contains("elsewhere"));
     assert_eq!(app.get("/nodes").await.status, 503, "what is known without the database is shown");
     assert!(app.get("/nodes").await.body.contains("checkin-0"));
+    app.finish().await;
+}
+
+fn card(id: &str, verdict: &'static str, healthy: bool) -> ReplicaCard {
+    ReplicaCard {
+        id: id.into(),
+        configured: true,
+        role: "worker",
+        verdict,
+        healthy,
+        evidence: format!("{id} was looked at."),
+        beat_age_ms: Some(65_000),
+        eval_age_ms: Some(0),
+        version: "0.2.0".into(),
+        ..ReplicaCard::default()
+    }
+}
+
+#[tokio::test]
+async fn the_nodes_page_shows_every_replica_with_its_evidence_also_without_the_database() {
+    let app = TestApp::new().await;
+    assert!(!app.get("/nodes").await.body.contains("Replicas</h2>"), "alone, there is nothing to compare");
+    let first =
+        ReplicaCard { here: true, role: "coordinator", term: Some(7), ..card("eu-1", "healthy", true) };
+    let stranger = ReplicaCard { configured: false, role: "", ..card("<ap-1>", "left in order", true) };
+    let replicas = vec![stranger, first, card("us-1", "dead", false)];
+    let direct = vec!["The database takes no writes: told without it 2m ago.".to_owned()];
+    app.board.show(Shown { replicas, direct, boot_ms: gotel::clock::boot_ms(), cut_off: false });
+    let page = app.get("/nodes").await;
+    assert_eq!(page.status, 200);
+    for text in [
+        "1 replica needs attention",
+        "</svg>healthy",
+        "</svg>dead",
+        "</svg>left in order",
+        "this one",
+        "term 7",
+        "1m 5s ago",
+        "us-1 was looked at.",
+        "not in peers.replicas here",
+        "told without it 2m ago",
+        "&#60;ap-1&#62;",
+    ] {
+        assert!(page.body.contains(text), "{text}: {}", page.body);
+    }
+    app.sql("ALTER TABLE lease RENAME TO elsewhere").await;
+    let page = app.get("/nodes").await;
+    assert_eq!(page.status, 503);
+    assert!(page.body.contains("us-1 was looked at.") && page.body.contains("The database does not answer"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_cut_off_is_not_ready_and_says_why() {
+    let app = TestApp::new().await;
+    app.board.show(Shown { cut_off: true, ..Shown::default() });
+    let answer = app.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.message().starts_with("this replica does not reach the database"), "{}", answer.body);
+    assert_eq!(app.get("/livez").await.status, 200);
+    app.board.show(Shown::default());
+    assert_eq!(app.get("/readyz").await.status, 200);
     app.finish().await;
 }

@@ -2,11 +2,11 @@
 
 use gotel::reservation::settings::DraftEscalation;
 use gotel::reservation::snooze::Snooze;
-use gotel::reservation::{Draft, SignalKind};
+use gotel::reservation::{Draft, JobKey, Reason, SignalKind};
 use gotel::store::{CheckIn, StoreError};
 
 use crate::util::db::{TestDb, on_every_database};
-use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every};
+use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every, settings};
 
 on_every_database!(a_miss_is_an_incident_and_a_notice_and_a_check_in_ends_both);
 async fn a_miss_is_an_incident_and_a_notice_and_a_check_in_ends_both(db: TestDb) {
@@ -230,6 +230,27 @@ async fn a_row_that_cannot_be_read_is_set_aside_told_once_and_mended(db: TestDb)
     );
 }
 
+on_every_database!(two_reservations_whose_names_read_alike_are_set_aside_each_for_itself);
+async fn two_reservations_whose_names_read_alike_are_set_aside_each_for_itself(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let long = "x".repeat(150);
+    let names = [("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), (&long, "1"), (&long, "2")];
+    let keys = names.map(|(app, component)| JobKey::parse(app, component).unwrap());
+    for key in &keys {
+        f.store.reserve(key, &settings(every("1h"))).await.unwrap();
+    }
+    f.sql("UPDATE reservation SET settings = 'garbage'").await;
+    f.evaluate().await;
+    assert_eq!(f.store.system_incidents().await.unwrap().len(), 5);
+    assert_eq!(f.number("SELECT COUNT(DISTINCT dedup_key) FROM incident").await, 5);
+    for (mended, key) in keys.iter().enumerate() {
+        f.store.reserve(key, &settings(every("1h"))).await.unwrap();
+        f.evaluate().await;
+        let open = f.store.system_incidents().await.unwrap();
+        assert_eq!(open.len(), 4 - mended, "{open:?}");
+    }
+}
+
 on_every_database!(twelve_hundred_due_rows_are_three_batches);
 async fn twelve_hundred_due_rows_are_three_batches(db: TestDb) {
     let mut f = Fixture::new(db).await;
@@ -293,4 +314,84 @@ async fn nothing_is_judged_before_a_gap_is_recorded(db: TestDb) {
     assert_eq!(f.outbox().await.len(), 0);
     f.pass(0).await;
     assert_eq!(f.evaluate_as(&leading).await.unwrap().opened, 1);
+}
+
+on_every_database!(of_very_many_open_runs_each_is_let_go_or_told_in_its_turn);
+async fn of_very_many_open_runs_each_is_let_go_or_told_in_its_turn(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", Draft { max_runtime: Some("30m".into()), ..every("1h") }).await;
+    let start = |rid: &str| CheckIn { rid: rid.into(), ..CheckIn::new(&job, SignalKind::Start) };
+    let open = "SELECT COUNT(*) FROM run WHERE ended_ms IS NULL";
+    for _ in 0..5 {
+        let starts: Vec<_> = (0..500).map(|_| (start(&uuid::Uuid::new_v4().to_string()), 0)).collect();
+        f.store.session().write_checkins(&starts).await.unwrap();
+    }
+    f.pass(40 * MINUTE).await;
+    f.write(start("young")).await.unwrap();
+    f.check_in(&job, SignalKind::Ok).await;
+    for left in [1501, 501, 1, 1] {
+        f.evaluate().await;
+        assert_eq!(f.number(open).await, left, "a later run went well");
+    }
+    assert!(f.outbox().await.is_empty());
+    f.pass(31 * MINUTE).await;
+    f.evaluate().await;
+    let told = f.session.claim("chat", 10).await.unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].notice.reason, told[0].notice.rid.as_deref()), (Reason::Overrun, Some("young")));
+}
+
+on_every_database!(an_incident_reminded_of_a_hundred_thousand_times_is_nobody_elses_trouble);
+async fn an_incident_reminded_of_a_hundred_thousand_times_is_nobody_elses_trouble(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let (long, other) = (f.reserve("long", every("1h")).await, f.reserve("other", every("1h")).await);
+    f.check_in(&long, SignalKind::Fail).await;
+    f.check_in(&other, SignalKind::Ok).await;
+    f.evaluate().await;
+    f.pass(HOUR - MINUTE).await;
+    f.deliver("chat").await;
+    f.sql(
+        "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
+         created_ms, next_ms, attempts) SELECT 'r', incident_id, 'remind', 1, 'chat', '', '{}', 'done', \
+         created_ms, 0, 1 FROM delivery",
+    )
+    .await;
+    for power in 0..17 {
+        f.sql(&format!(
+            "INSERT INTO delivery (idem_key, incident_id, event, event_no, alerter, recipient, payload, state, \
+             created_ms, next_ms, attempts) SELECT idem_key || '{}', incident_id, event, event_no + {}, alerter, \
+             recipient, payload, state, created_ms, 0, 1 FROM delivery WHERE event = 'remind'",
+            char::from(b'a' + power),
+            1 << power
+        ))
+        .await;
+    }
+    f.sql("UPDATE incident SET event_no = 131073").await;
+    f.sql("UPDATE reservation SET due_ms = 0").await;
+    f.pass(2 * MINUTE).await;
+    assert_eq!(f.evaluate().await.opened, 1);
+    assert_eq!(f.deliver("chat").await, ["trigger other"]);
+    f.check_in(&long, SignalKind::Ok).await;
+    f.evaluate().await;
+    assert_eq!(f.deliver("chat").await, ["resolve long"]);
+}
+
+on_every_database!(a_reminder_takes_the_place_of_one_that_still_waits);
+async fn a_reminder_takes_the_place_of_one_that_still_waits(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let job = f.reserve("a", Draft { realert: Some("1h".into()), ..every("1h") }).await;
+    f.check_in(&job, SignalKind::Fail).await;
+    for _ in 0..4 {
+        f.evaluate().await;
+        f.pass(61 * MINUTE).await;
+    }
+    assert_eq!(
+        f.outbox().await,
+        [
+            "trigger chat  pending",
+            "remind chat  superseded",
+            "remind chat  superseded",
+            "remind chat  pending"
+        ]
+    );
 }

@@ -8,22 +8,25 @@ use gotel::lifecycle::{Bar, Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::reservation::SignalKind;
 use gotel::store::Store;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::util::chaos::{ChaosProxy, Cut};
-use crate::util::db::{TestDb, on_every_database};
+use crate::util::db::{Backend, TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, every};
 use crate::util::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(20);
 
-struct Replica {
+/// The coordinator's loops of one replica.
+pub struct Replica {
     leads: Leads,
     tasks: Tasks,
     loops: Arc<Loops>,
-    bar: Arc<Bar>,
+    bar: Bar,
 }
 
-fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
+/// Starts them on `store`.
+pub fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
     let (mut tasks, loops) = (Tasks::default(), Arc::new(Loops::default()));
     let coordinator = Coordinator {
         store: store.clone(),
@@ -33,7 +36,7 @@ fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica {
         keep: KEEP,
         metrics: Arc::new(Metrics::new()),
         loops: Arc::clone(&loops),
-        bar: Arc::default(),
+        bar: Bar::default(),
         wake: Arc::default(),
     };
     let leads = coordinator::start(&coordinator, &mut tasks);
@@ -45,7 +48,8 @@ impl Replica {
         self.leads.borrow().is_some()
     }
 
-    async fn stop(self) {
+    /// Ends them.
+    pub async fn stop(self) {
         let ended = self.tasks.finish(Duration::from_secs(10)).await;
         assert!(ended, "{:?}", self.loops.ages());
     }
@@ -192,7 +196,7 @@ async fn a_replica_that_must_not_lead_gives_the_lease_back_and_takes_it_no_more(
     let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
     eventually(SOON, "the lease", async || replica.leads()).await;
     let proof = replica.leads.borrow().clone().unwrap();
-    replica.bar.set("its name is in use elsewhere");
+    replica.bar.bar("its name is in use elsewhere");
     let holder = async || f.store.lease("coordinator").await.unwrap().unwrap().holder;
     eventually(SOON, "a vacant lease", async || holder().await.is_empty()).await;
     assert!(!replica.leads());
@@ -202,7 +206,42 @@ async fn a_replica_that_must_not_lead_gives_the_lease_back_and_takes_it_no_more(
     let looked = |name: &str| replica.loops.ages().iter().find(|l| l.name == name).unwrap().done_age_ms;
     eventually(SOON, "another look at the vacant lease", async || looked("lease") < 500).await;
     assert_eq!(holder().await, "");
-    replica.bar.clear();
+    replica.bar.lift();
     eventually(SOON, "the lease again", async || replica.leads()).await;
+    replica.stop().await;
+}
+
+on_every_database!(a_row_that_cannot_be_looked_at_in_time_stops_no_other);
+async fn a_row_that_cannot_be_looked_at_in_time_stops_no_other(db: TestDb) {
+    // Its one writer locks no rows.
+    if db.backend() == Backend::Sqlite {
+        return;
+    }
+    let mut f = Fixture::new(db).await;
+    let (stuck, good) = (f.reserve("stuck", every("1h")).await, f.reserve("good", every("1h")).await);
+    f.check_in(&stuck, SignalKind::Fail).await;
+    f.check_in(&good, SignalKind::Ok).await;
+    f.evaluate().await;
+    let mut other = f.db().connect().await;
+    let mut held = other.begin().await.unwrap();
+    // By a unique key, so that no gap is locked: there the report goes.
+    let open = f.texts("SELECT open_key FROM incident").await.remove(0);
+    let lock = format!("SELECT id FROM incident WHERE open_key = '{open}' FOR UPDATE");
+    held.execute(AssertSqlSafe(lock)).await.unwrap();
+    f.sql("UPDATE reservation SET due_ms = 0").await;
+    f.pass(2 * HOUR).await;
+    let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
+    let long = Duration::from_secs(60);
+    eventually(long, "the other one's miss", async || f.state(&good).await == "late").await;
+    eventually(long, "the report of the stuck one", async || {
+        f.store.system_incidents().await.unwrap().iter().any(|i| i.component == "undecidable/stuck/job")
+    })
+    .await;
+    held.rollback().await.unwrap();
+    f.pass(6 * MINUTE).await;
+    eventually(long, "the stuck one watched again", async || {
+        f.store.system_incidents().await.unwrap().is_empty()
+    })
+    .await;
     replica.stop().await;
 }

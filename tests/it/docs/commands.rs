@@ -12,7 +12,17 @@ fn make_test_is_what_the_integration_server_runs() {
 #[tokio::test]
 async fn every_subcommand_has_a_help_with_an_example_that_names_it() {
     let workshop = Workshop::new();
-    let commands = ["serve", "migrate", "checkin", "alerter test", "config check", "openapi", "version"];
+    let commands = [
+        "serve",
+        "migrate",
+        "checkin",
+        "alerter test",
+        "replica list",
+        "replica forget",
+        "config check",
+        "openapi",
+        "version",
+    ];
     for command in commands {
         let help = workshop.run(&format!("gotel {command} --help")).await;
         assert_eq!(help.code, Some(0), "{help:#?}");
@@ -60,6 +70,8 @@ async fn every_key_of_the_configuration_stands_in_the_full_example_and_in_the_do
         "alerters: [{zzz: 1}]\n",
         "coordination: {zzz: 1}\n",
         "retention: {zzz: 1}\n",
+        "peers: {zzz: 1}\n",
+        "peers: {replicas: [{zzz: 1}]}\n",
     ];
     let example = file("examples/gotel.full.yaml");
     let documentation = file("docs/configuration.md") + &file("docs/alerters.md");

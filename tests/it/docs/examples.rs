@@ -42,7 +42,7 @@ async fn the_minimal_and_the_full_configuration_can_be_run() {
 
     let secrets = workshop.path().join("secrets").display().to_string();
     workshop.change("examples/gotel.full.yaml", "/run/secrets/gotel", &secrets);
-    for name in ["jobs", "billing", "smtp", "pagerduty", "hmac"] {
+    for name in ["jobs", "billing", "smtp", "pagerduty", "hmac", "peers"] {
         workshop.write(&format!("secrets/{name}"), &format!("a-secret-that-is-long-{name}\n"));
     }
     workshop.env.push(("GOTEL_DB".into(), "mysql://gotel:secret@db.example.org/gotel".into()));
@@ -159,4 +159,29 @@ async fn the_kubernetes_cronjob_checks_in_after_a_good_run_and_only_then() {
     let ran = workshop.run_in("sh", &script).await;
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(count().await, 1);
+}
+
+#[tokio::test]
+async fn the_pair_takes_over_and_tells_of_the_dead() {
+    use crate::util::db::{Backend, TestDb};
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let mut workshop = Workshop::new();
+    // Addresses that no other test uses.
+    let net = format!("127.{}.{}.1:", fastrand::u8(1..), fastrand::u8(1..));
+    for file in ["eu.yaml", "us.yaml", "run.sh"] {
+        workshop.change(&format!("examples/pair/{file}"), "127.0.0.1:", &net);
+    }
+    workshop.env.push(("DATABASE_URL".into(), db.url().into()));
+    workshop.env.push(("NO_PROXY".into(), "127.0.0.0/8".into()));
+    workshop.env.push(("no_proxy".into(), "127.0.0.0/8".into()));
+    let ran = workshop.run("examples/pair/run.sh").await;
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    for (dead, other) in [("eu-1", "us-1"), ("us-1", "eu-1")] {
+        if ran.out.starts_with(&format!("{dead} coordinates, {other} watches it.")) {
+            assert!(ran.out.contains(&format!("{other} coordinates, after ")), "{}", ran.out);
+            assert!(ran.out.contains(&format!("The replica {dead} is dead")), "{}", ran.out);
+            return;
+        }
+    }
+    panic!("{ran:#?}");
 }

@@ -16,7 +16,7 @@ use crate::util::process::Gotel;
 use crate::util::wait::eventually;
 
 /// How long a command may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// The repository.
 pub fn repository() -> &'static Path {

@@ -71,6 +71,22 @@ async fn row_48_a_cron_reservation_shows_its_next_times_in_its_own_zone(db: Test
     let deadline: Timestamp = shown["result"]["deadline"].as_str().unwrap().parse().unwrap();
     assert!(deadline > times[0], "an hour of grace");
 
+    // The night before Dublin's clocks go forward, in 2038: the next 02:30 does not exist there.
+    let eve = "2038-03-27T12:00:00Z".parse::<Timestamp>().unwrap().as_millisecond();
+    world.sql(&format!("UPDATE reservation SET last_ok_ms = {eve}, due_ms = 0")).await;
+    world.becomes(&format!("SELECT COUNT(*) FROM reservation WHERE due_ms > {eve}"), 1).await;
+    let shown = world.json("/reservation/billing/nightly").await;
+    assert_eq!(
+        shown["result"]["deadline"], "2038-03-28T02:30:00Z",
+        "03:30 there, once, and an hour of grace"
+    );
+    // And back: 02:30 comes twice, and is one run.
+    let eve = "2038-10-30T12:00:00Z".parse::<Timestamp>().unwrap().as_millisecond();
+    world.sql(&format!("UPDATE reservation SET last_ok_ms = {eve}, due_ms = 0")).await;
+    world.becomes(&format!("SELECT COUNT(*) FROM reservation WHERE due_ms > {eve}"), 1).await;
+    let shown = world.json("/reservation/billing/nightly").await;
+    assert_eq!(shown["result"]["deadline"], "2038-10-31T03:30:00Z");
+
     // In 2039 nothing is different for the database.
     let far = "UPDATE reservation SET last_ok_ms = 2177452800000, due_ms = 0";
     world.sql(far).await;

@@ -3,9 +3,11 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::SOON;
 use super::invariants::{Known, hold};
 use super::world::{World, hook_yaml};
 use crate::util::db::{Backend, TestDb, on_every_database};
+use crate::util::foreign_smtp::ForeignSmtp;
 use crate::util::receiver::Receiver;
 
 /// A refusal that says so, in the form that is promised.
@@ -78,6 +80,8 @@ async fn row_54_what_could_forge_mail_is_refused_at_the_reservation(db: TestDb) 
         ("owner", json!("ops\u{0}")),
         ("owner", json!("x".repeat(10_000))),
         ("app", json!("billing\r\nBcc: all@example.org")),
+        ("labels", json!({"team": "money\r\nBcc: all@example.org"})),
+        ("alerters", json!(["hook\r\nBcc: all@example.org"])),
     ];
     for (field, value) in wishes {
         let mut wish = json!({ "app": "a", "component": "b", "frequency": 5, "time_units": "minutes" });
@@ -85,7 +89,84 @@ async fn row_54_what_could_forge_mail_is_refused_at_the_reservation(db: TestDb) 
         is_refused(&world.post("/reservation", wish).await, 400, field);
     }
     assert_eq!(world.number("SELECT COUNT(*) FROM reservation").await, 0);
+    world.reserve("a", "b", Value::Null).await;
+    for field in ["by", "reason"] {
+        let mut wish = json!({"app": "a", "component": "b", "duration": 1, "time_units": "hours"});
+        wish[field] = json!("ops\r\nBcc: all@example.org");
+        is_refused(&world.post("/snooze", wish).await, 400, field);
+    }
+    let snoozed = "SELECT COUNT(*) FROM reservation WHERE snooze_until_ms IS NOT NULL";
+    assert_eq!(world.number(snoozed).await, 0);
     hold(&world, &Known::default()).await;
+}
+
+/// Reads a mail as strictly as Python can: any defect of a header or a part is an error. Prints what it holds.
+const STRICT: &str = r#"
+import email, email.policy, json, sys
+mail = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.strict)
+parts = list(mail.walk())
+defects = [str(d) for part in parts for d in part.defects]
+defects += [str(d) for part in parts for name in part.keys() for d in part[name].defects]
+print(json.dumps({
+    "headers": sorted(set(mail.keys()) - {"X-Peer", "X-MailFrom", "X-RcptTo"}), "defects": defects,
+    "to": [a.addr_spec for a in mail["To"].addresses], "subject": str(mail["Subject"]),
+    "types": [part.get_content_type() for part in parts],
+    "text": mail.get_body(("plain",)).get_content(), "html": mail.get_body(("html",)).get_content(),
+}))
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_54_a_strict_reader_finds_no_fault_in_a_mail_about_hostile_names() {
+    let Some(server) = ForeignSmtp::find() else { return };
+    let yaml = format!(
+        "alerters:\n  - {{name: mail, type: smtp, host: 127.0.0.1, port: {}, tls: none, \
+         from: 'Gö \"Tel\" <gotel@example.org>', to: [ops@example.org]}}\n",
+        server.addr().port()
+    );
+    let db = TestDb::new(Backend::Sqlite).await.unwrap();
+    let world = World::start(db, &yaml).await;
+    let mark = format!("mark-{}", uuid::Uuid::new_v4().simple());
+    // All of it is allowed in a name, and none of it may mean anything in a mail.
+    let nasty = "=?utf-8?q?=0D=0AX-Evil:_2?= \"<b>ü日本</b>\" {{1}} --=_ ,;:@ Bcc: evil@example.org";
+    let wish = json!({
+        "app": format!("app {nasty}"), "component": mark, "owner": nasty, "notify": ["ada@example.org"],
+        "frequency": 1, "time_units": "hours", "alert_msg": format!("{nasty} {{app}}\r\n.\r\nQUIT\r\n--=_"),
+        "labels": {"team": nasty},
+    });
+    let answer = world.post("/reservation", wish).await;
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    let fail = json!({"app": format!("app {nasty}"), "component": mark, "kind": "fail",
+                      "notes": format!("{nasty}\r\n.\r\nDATA\r\n\u{1b}[31m")});
+    let answer = world.post("/checkin", fail).await;
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    let mail = server.received(&mark, SOON).await;
+
+    let mut python = std::process::Command::new("/usr/bin/python3");
+    python.args(["-c", STRICT]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut python = python.spawn().expect("the foreign mail server's python runs");
+    std::io::Write::write_all(&mut python.stdin.take().unwrap(), &mail).unwrap();
+    let read = python.wait_with_output().unwrap();
+    let raw = String::from_utf8_lossy(&mail);
+    let read: Value = serde_json::from_slice(&read.stdout).unwrap_or_else(|_| panic!("not strict:\n{raw}"));
+    assert_eq!(read["defects"], json!([]), "{raw}");
+    assert_eq!(read["to"], json!(["ada@example.org"]), "{raw}");
+    assert_eq!(read["types"], json!(["multipart/alternative", "text/plain", "text/html"]), "{raw}");
+    let headers = [
+        "Auto-Submitted",
+        "Content-Type",
+        "Date",
+        "From",
+        "MIME-Version",
+        "Message-ID",
+        "References",
+        "Subject",
+        "To",
+        "X-Auto-Response-Suppress",
+    ];
+    assert_eq!(read["headers"], json!(headers), "{raw}");
+    assert!(read["subject"].as_str().unwrap().contains("ü日本"), "{read}");
+    assert!(read["text"].as_str().unwrap().contains(&mark), "{read}");
+    assert!(!read["html"].as_str().unwrap().contains("<b>"), "{read}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::SOON;
 use super::world::World;
-use super::{SOON, world};
+use crate::util::db::TestDb;
 use crate::util::load::Acknowledged;
+use crate::util::node::{Node, metric};
 use crate::util::receiver::Receiver;
 use crate::util::wait::eventually;
 
@@ -29,10 +31,11 @@ pub struct Known<'a> {
 
 /// Asserts all that applies.
 pub async fn hold(world: &World, known: &Known<'_>) {
-    acknowledged_are_stored(world, known.acknowledged).await;
-    one_open_incident(world).await;
-    every_miss_is_told(world, known.hooks).await;
-    on_time_is_left_alone(world, known.on_time).await;
+    acknowledged_are_stored(&world.db, known.acknowledged).await;
+    one_open_incident(&world.db).await;
+    every_miss_is_told(&world.db, known.hooks).await;
+    on_time_is_left_alone(&world.db, known.on_time).await;
+    silence_is_kept(&world.db).await;
     for (_, hook) in known.hooks {
         no_resolve_before_its_trigger(&events_of(hook));
     }
@@ -41,11 +44,11 @@ pub async fn hold(world: &World, known: &Known<'_>) {
 }
 
 /// I1.
-pub async fn acknowledged_are_stored(world: &World, acknowledged: &[Acknowledged]) {
+pub async fn acknowledged_are_stored(db: &TestDb, acknowledged: &[Acknowledged]) {
     if acknowledged.is_empty() {
         return;
     }
-    let mut connection = world.db.connect().await;
+    let mut connection = db.connect().await;
     let rows = sqlx::query("SELECT note FROM checkin WHERE note IS NOT NULL");
     let rows = rows.fetch_all(&mut connection).await.expect("the history can be read");
     let stored: BTreeSet<Vec<u8>> = rows.iter().map(|row| row.get(0)).collect();
@@ -60,34 +63,34 @@ pub async fn acknowledged_are_stored(world: &World, acknowledged: &[Acknowledged
 }
 
 /// I2.
-pub async fn one_open_incident(world: &World) {
+pub async fn one_open_incident(db: &TestDb) {
     let twice = "SELECT COUNT(*) FROM (SELECT reservation_id FROM incident WHERE closed_ms IS NULL AND \
                  reservation_id IS NOT NULL GROUP BY reservation_id HAVING COUNT(*) > 1) t";
-    assert_eq!(world.number(twice).await, 0, "I2: a reservation has two open incidents");
+    assert_eq!(db.number(twice).await, 0, "I2: a reservation has two open incidents");
     let unkeyed = "SELECT COUNT(*) FROM incident WHERE (closed_ms IS NULL) <> (open_key IS NOT NULL)";
-    assert_eq!(world.number(unkeyed).await, 0, "I2: open_key and closed_ms of an incident disagree");
+    assert_eq!(db.number(unkeyed).await, 0, "I2: open_key and closed_ms of an incident disagree");
     let same = "SELECT COUNT(*) FROM (SELECT dedup_key FROM incident WHERE reservation_id IS NOT NULL \
                 GROUP BY dedup_key HAVING COUNT(*) > 1) t";
-    assert_eq!(world.number(same).await, 0, "I2: one miss made two incidents");
+    assert_eq!(db.number(same).await, 0, "I2: one miss made two incidents");
 }
 
 /// I4: each incident of a job was queued for somebody, and what counts as done did arrive.
-pub async fn every_miss_is_told(world: &World, hooks: &[(&str, &Receiver)]) {
+pub async fn every_miss_is_told(db: &TestDb, hooks: &[(&str, &Receiver)]) {
     let untold = "SELECT COUNT(*) FROM incident i WHERE i.reservation_id IS NOT NULL AND NOT EXISTS \
                   (SELECT 1 FROM delivery d WHERE d.incident_id = i.id)";
-    assert_eq!(world.number(untold).await, 0, "I4: an incident was queued for nobody");
+    assert_eq!(db.number(untold).await, 0, "I4: an incident was queued for nobody");
     for (name, hook) in hooks {
         let waiting = format!(
             "SELECT COUNT(*) FROM delivery WHERE alerter = '{name}' AND state IN ('pending', 'inflight') \
              AND grp IS NULL"
         );
-        world.becomes(&waiting, 0).await;
+        db.becomes(&waiting, 0).await;
         let heard: BTreeSet<String> = hook
             .requests()
             .iter()
             .map(|one| one.json()["incident"].as_str().unwrap_or_default().into())
             .collect();
-        let mut connection = world.db.connect().await;
+        let mut connection = db.connect().await;
         // What went into a digest was told by it; a long one names only the first 50.
         let told = format!(
             "SELECT DISTINCT CASE WHEN state = 'digested' THEN digest ELSE incident_id END FROM delivery \
@@ -102,11 +105,29 @@ pub async fn every_miss_is_told(world: &World, hooks: &[(&str, &Receiver)]) {
 }
 
 /// I5.
-pub async fn on_time_is_left_alone(world: &World, apps: &[&str]) {
+pub async fn on_time_is_left_alone(db: &TestDb, apps: &[&str]) {
     for app in apps {
         let query = format!("SELECT COUNT(*) FROM incident WHERE app = '{app}'");
-        assert_eq!(world.number(&query).await, 0, "I5: {app} was on time and got an incident");
+        assert_eq!(db.number(&query).await, 0, "I5: {app} was on time and got an incident");
     }
+}
+
+/// I6: nothing was sent in a snooze or after a checkout, but for the end. What was on its way when it began may arrive
+/// as long as a send may take.
+pub async fn silence_is_kept(db: &TestDb) {
+    const SEND_MS: i64 = 30_000;
+    let of = "SELECT COUNT(*) FROM delivery d JOIN incident i ON i.id = d.incident_id \
+              JOIN reservation r ON r.id = i.reservation_id WHERE d.state = 'done'";
+    let snoozed = format!(
+        "{of} AND r.checked_out_ms IS NULL AND d.done_ms > r.snooze_from_ms + {SEND_MS} \
+         AND d.done_ms < r.snooze_until_ms"
+    );
+    assert_eq!(db.number(&snoozed).await, 0, "I6: something was told in a snooze");
+    let gone = format!(
+        "{of} AND d.event IN ('trigger', 'remind', 'escalate') AND i.ending = 'checked_out' \
+         AND d.done_ms > r.checked_out_ms + {SEND_MS}"
+    );
+    assert_eq!(db.number(&gone).await, 0, "I6: something was told after a checkout");
 }
 
 /// One thing a receiver heard of one incident.
@@ -172,15 +193,15 @@ pub fn no_resolve_before_its_trigger(heard: &[Heard]) {
 }
 
 /// I8: `/livez` says so, and no loop is older than 30 s; those that rest longer are given time for a step.
-pub async fn loops_move(world: &World) {
+pub async fn loops_move(node: &Node) {
     eventually(SOON, "every loop to move (I8)", async || {
-        let (status, text) = world.get("/livez").await;
+        let (status, text) = node.get("/livez").await;
         assert_eq!(status, 200, "I8: {text}");
-        let (status, page) = world.get("/metrics").await;
+        let (status, page) = node.get("/metrics").await;
         assert_eq!(status, 200, "{page}");
-        assert_eq!(world::metric(&page, "gotel_panics_total"), 0.0, "a part of GoTel panicked");
+        assert_eq!(metric(&page, "gotel_panics_total"), 0.0, "a part of GoTel panicked");
         let ages = page.lines().filter(|line| line.starts_with("gotel_loop_age_seconds{"));
-        match ages.into_iter().find(|line| world::metric(line, "") >= 30.0) {
+        match ages.into_iter().find(|line| metric(line, "") >= 30.0) {
             None => Ok(()),
             Some(old) => Err(old.to_owned()),
         }

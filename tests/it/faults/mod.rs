@@ -3,12 +3,14 @@
 //! fault matrix (reliability, 5b); each ends with what must hold after any fault ([`invariants`]).
 
 mod clock;
+mod clock_jump;
 mod commands;
 mod database;
 mod embedded;
 mod endpoints;
+mod endpoints_db;
 mod input;
-mod invariants;
+pub mod invariants;
 mod network;
 mod panics;
 mod process;

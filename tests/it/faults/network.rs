@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::SOON;
 use super::invariants::{Known, hold};
-use super::world::{World, hook_yaml};
+use super::world::{World, hook_yaml, metric};
 use crate::util::chaos::{ChaosProxy, Cut};
 use crate::util::db::{Backend, TestDb};
 use crate::util::load::Load;
@@ -26,11 +26,17 @@ async fn black_hole(backend: Backend) {
     let keys = world.fleet("load", 20).await;
     let load = Load::start(&world.url, &keys, 16, &[]);
     eventually(SOON, "check-ins", async || load.acknowledged() >= 200).await;
+    let term = world.number("SELECT term FROM lease").await;
+    let errors = metric(&world.get("/metrics").await.1, "gotel_db_errors_total");
     proxy.freeze_existing();
     let before = load.acknowledged();
     eventually(SOON, "check-ins to be taken again", async || load.acknowledged() >= before + 200).await;
     eventually(SOON, "reads to work again", async || world.get("/reservation").await.0 == 200).await;
     let report = load.stop().await;
+    let felt = metric(&world.get("/metrics").await.1, "gotel_db_errors_total");
+    assert!(felt > errors, "the freeze was not felt: the test proves nothing");
+    assert_eq!(world.number("SELECT term FROM lease").await, term, "the election came back in time");
+    assert_eq!(world.json("/is-coordinator").await, true);
     assert_eq!(report.unanswered, 0, "everybody is answered in time");
     assert!(report.refused.keys().all(|status| *status == 503), "{:?}", report.refused);
 

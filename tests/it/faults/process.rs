@@ -53,7 +53,7 @@ async fn row_10_an_asked_end_under_load_resets_nobody_and_stores_what_it_answere
     assert_eq!((report.unanswered, report.refused.len()), (0, 0), "{:?}", report.refused);
     let status = world.gotel.wait_exit(super::EXIT).await;
     assert!(status.success(), "{status}");
-    acknowledged_are_stored(&world, &report.acknowledged).await;
+    acknowledged_are_stored(&world.db, &report.acknowledged).await;
     assert_eq!(
         world.number("SELECT COUNT(*) FROM lease WHERE holder <> ''").await,
         0,
@@ -76,7 +76,7 @@ async fn row_10_what_is_cut_short_by_an_asked_end_is_never_a_lost_acknowledgemen
     world.end().await;
     let report = load.stop().await;
     assert!(report.refused.keys().all(|status| *status == 503), "{:?}", report.refused);
-    acknowledged_are_stored(&world, &report.acknowledged).await;
+    acknowledged_are_stored(&world.db, &report.acknowledged).await;
 }
 
 on_every_database!(row_13_a_crash_between_send_and_finish_sends_the_same_notice_again);
@@ -133,7 +133,7 @@ async fn kills_at_any_moment_lose_no_miss_and_open_no_incident_twice(db: TestDb)
     let failing = good.iter().filter(|ok| !**ok).count();
     let open = "SELECT COUNT(*) FROM incident WHERE closed_ms IS NULL AND app = 'flaky'";
     world.becomes(open, i64::try_from(failing).unwrap()).await;
-    super::invariants::one_open_incident(&world).await;
+    super::invariants::one_open_incident(&world.db).await;
     for job in 0..jobs {
         world.signal("flaky", &job.to_string(), "").await;
     }

@@ -41,7 +41,7 @@ async fn a_restart_with_a_hundred_open_incidents_tells_nobody_again(db: TestDb) 
         assert_eq!(world.number("SELECT COUNT(*) FROM incident WHERE closed_ms IS NULL").await, 100);
         assert_eq!(hook.requests().len(), told, "politely: {politely}");
     }
-    super::invariants::one_open_incident(&world).await;
+    super::invariants::one_open_incident(&world.db).await;
     super::invariants::loops_move(&world).await;
 }
 
@@ -110,4 +110,26 @@ async fn row_32_a_schema_newer_than_the_program_is_refused_and_left_alone(db: Te
         0,
     );
     assert_eq!(alive, 0, "nothing was written");
+}
+
+on_every_database!(row_32_a_running_program_goes_on_one_step_behind_the_schema_and_ends_beyond_that);
+async fn row_32_a_running_program_goes_on_one_step_behind_the_schema_and_ends_beyond_that(db: TestDb) {
+    let hook = Receiver::webhook().await;
+    let mut world = World::start(db, &hook_yaml(&hook)).await;
+    world.reserve("a", "b", Value::Null).await;
+    let newer = async |version: i64| {
+        world
+            .sql(&format!(
+                "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES ({version}, 'of tomorrow', 1, 'x', 0)"
+            ))
+            .await;
+    };
+    newer(9998).await;
+    world.gotel.printed("this one goes on, update it soon", SOON).await;
+    world.signal("a", "b", "").await;
+    newer(9999).await;
+    let status = world.gotel.wait_exit(SOON).await;
+    assert_eq!(status.code(), Some(1), "{}", world.output());
+    assert!(world.output().contains("start the newer gotel here, too"), "{}", world.output());
 }

@@ -10,7 +10,7 @@ use super::invariants::{Known, events_of, hold};
 use super::world::{World, hook_yaml};
 use crate::util::db::{Backend, TestDb, on_every_database};
 use crate::util::process::Gotel;
-use crate::util::receiver::Receiver;
+use crate::util::receiver::{Answer, Receiver};
 
 /// One line of a shell, run to its end.
 async fn shell(line: &str) -> (Option<i32>, String) {
@@ -107,5 +107,34 @@ async fn a_snoozed_job_is_left_alone_and_a_checkout_ends_what_was_told_once(db: 
     assert_eq!(heard, expected);
     world.time_passes(Duration::from_secs(2 * 3600)).await;
     assert_eq!(hook.received(3, SOON).await[2].json()["component"], "snoozed");
+    hold(&world, &Known { hooks: &[("hook", &hook)], ..Known::default() }).await;
+}
+
+on_every_database!(what_could_not_be_told_before_a_snooze_waits_for_its_end);
+/// I6.
+async fn what_could_not_be_told_before_a_snooze_waits_for_its_end(db: TestDb) {
+    let hook = Receiver::webhook().await;
+    let world = World::start(db, &hook_yaml(&hook)).await;
+    for component in ["snoozed", "other"] {
+        world.reserve("billing", component, Value::Null).await;
+        world.signal("billing", component, "").await;
+    }
+    hook.always(Answer::Status(503));
+    world.signal("billing", "snoozed", "/fail").await;
+    world.becomes("SELECT COUNT(*) FROM delivery WHERE state = 'pending' AND attempts > 0", 1).await;
+    let nap = json!({ "app": "billing", "component": "snoozed", "duration": 5, "time_units": "hours" });
+    assert_eq!(world.post("/snooze", nap).await.0, 200);
+    let refused = hook.requests().len();
+    hook.always(Answer::Status(200));
+    world.time_passes(Duration::from_secs(600)).await;
+    // What comes after it is told, and so the outbox was looked at.
+    world.signal("billing", "other", "/fail").await;
+    let heard = hook.received(refused + 1, SOON).await;
+    assert_eq!(heard[refused].json()["component"], "other");
+    world.becomes("SELECT COUNT(*) FROM delivery WHERE state = 'done'", 1).await;
+    assert_eq!(hook.requests().len(), refused + 1, "the other one is snoozed");
+    world.time_passes(Duration::from_secs(5 * 3600)).await;
+    let heard = hook.received(refused + 2, SOON).await;
+    assert_eq!(heard[refused + 1].json()["component"], "snoozed");
     hold(&world, &Known { hooks: &[("hook", &hook)], ..Known::default() }).await;
 }

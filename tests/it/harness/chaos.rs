@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::{A_WHILE, SOON};
-use crate::util::chaos::{ChaosProxy, Cut};
+use crate::util::chaos::{ChaosProxy, Cut, Way};
 use crate::util::db::{Backend, TestDb, on_every_database};
 use crate::util::wait::now;
 
@@ -64,6 +64,38 @@ async fn a_frozen_network_accepts_and_says_nothing_and_loses_nothing_when_it_hea
     proxy.heal();
     assert_eq!(old.reads(4).await, b"late");
     assert_eq!(new.reads(5).await, b"later");
+}
+
+#[tokio::test]
+async fn one_way_is_silent_while_the_other_carries_and_loses_nothing_when_it_heals() {
+    let (proxy, got) = before_an_echo().await;
+    let mut client = Client::connect(proxy.addr()).await;
+    client.echoes(b"before").await;
+    proxy.freeze_way(Way::Replies);
+    client.is_silent_after(b"heard").await;
+    let heard = async || got.lock().unwrap().ends_with(b"heard");
+    crate::util::wait::eventually(SOON, "the request to arrive", heard).await;
+    proxy.heal();
+    assert_eq!(client.reads(5).await, b"heard");
+
+    proxy.freeze_way(Way::Requests);
+    client.is_silent_after(b"unheard").await;
+    assert!(heard().await, "a frozen request arrived");
+    proxy.heal();
+    assert_eq!(client.reads(7).await, b"unheard");
+}
+
+#[tokio::test]
+async fn a_redirected_proxy_sends_new_connections_to_the_other_server_also_after_it_heals() {
+    let (proxy, first) = before_an_echo().await;
+    let (other, second) = before_an_echo().await;
+    let mut old = Client::connect(proxy.addr()).await;
+    old.echoes(b"old").await;
+    proxy.redirect(other.addr());
+    proxy.heal();
+    Client::connect(proxy.addr()).await.echoes(b"new").await;
+    old.echoes(b" still").await;
+    assert_eq!((&**first.lock().unwrap(), &**second.lock().unwrap()), (&b"old still"[..], &b"new"[..]));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio::net::TcpStream;
 
 use super::SOON;
-use crate::util::load::Load;
+use crate::util::load::{Doors, Load, Manners};
 use crate::util::receiver::{Answer, Receiver};
 use crate::util::wait::eventually;
 
@@ -36,6 +36,25 @@ async fn the_report_holds_what_was_acknowledged_and_counts_the_rest() {
     assert!(acknowledged.is_subset(&sent));
     assert_eq!(sent.len(), requests.len(), "a note was used twice");
     assert_eq!(sent.iter().map(|(_, component, _)| component.as_str()).collect::<BTreeSet<_>>().len(), 2);
+}
+
+#[tokio::test]
+async fn a_client_goes_to_the_next_door_when_one_does_not_acknowledge_and_to_none_that_is_shut() {
+    let (good, bad) = (Receiver::webhook().await, Receiver::webhook().await);
+    bad.always(Answer::Status(503));
+    let url = |of: &Receiver| of.url("/").parse().unwrap();
+    let doors = Doors::new(vec![url(&bad), url(&good)]);
+    let keys = [("app".to_owned(), "one".to_owned())];
+    let load = Load::among(&doors, &keys, 1, &[], Manners::EAGER);
+    eventually(SOON, "check-ins", async || load.acknowledged() >= 20).await;
+    assert_eq!(bad.requests().len(), 1, "it stays where it is served");
+    doors.set(vec![url(&bad)]);
+    bad.always(Answer::Usual);
+    eventually(SOON, "check-ins at the other", async || bad.requests().len() >= 20).await;
+    let report = load.stop().await;
+    assert_eq!((report.refused.get(&503), report.unanswered), (Some(&1), 0));
+    let in_order = report.acknowledged.windows(2).all(|pair| pair[0].answered <= pair[1].sent);
+    assert!(in_order && report.acknowledged.iter().all(|one| one.sent <= one.answered));
 }
 
 #[tokio::test]

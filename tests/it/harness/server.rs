@@ -10,6 +10,22 @@ use crate::util::db::Backend;
 use crate::util::server::PrivateServer;
 use crate::util::wait::eventually;
 
+#[tokio::test]
+async fn a_lagging_copy_has_what_was_committed_before_and_nothing_after() {
+    let Some(server) = PrivateServer::start(Backend::MariaDb) else { return };
+    let mut db = server.database().await;
+    let mut before = db.connect().await;
+    before.execute("CREATE TABLE guest (nights BIGINT)").await.unwrap();
+    before.execute("INSERT INTO guest VALUES (3)").await.unwrap();
+    let mut copy = server.lagging_copy().await;
+    before.execute("INSERT INTO guest VALUES (4)").await.unwrap();
+    copy.restart();
+    db.move_to(copy.url());
+    assert_eq!(db.number("SELECT MAX(nights) FROM guest").await, 3);
+    let both = before.fetch_one("SELECT COUNT(*) FROM guest").await.unwrap();
+    assert_eq!(both.get::<i64, _>(0), 2);
+}
+
 #[rstest]
 #[case::mariadb(Backend::MariaDb)]
 #[case::mysql(Backend::MySql)]

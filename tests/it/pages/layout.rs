@@ -1,7 +1,10 @@
 //! How the pages look: on a phone, in the dark, to tired eyes.
 
+use gotel::board::{ReplicaCard, Shown};
+
 use super::guests::House;
 use super::window::Window;
+use crate::util::app::TestApp;
 
 /// Every text whose contrast with what is behind it is below what WCAG 2 asks for (AA: 4.5, large text 3).
 const FAINT: &str = "(() => {
@@ -91,4 +94,52 @@ async fn every_text_stands_out_in_the_light_and_in_the_dark() {
     }
     assert!(faint.is_empty(), "{faint:#?}");
     window.close().await;
+}
+
+#[tokio::test]
+async fn the_replicas_of_a_large_house_fit_on_a_phone_and_stand_out() {
+    let Some(phone) = Window::open(360, 740).await else { return };
+    let app = TestApp::new().await;
+    let card = |id: String, verdict, healthy| ReplicaCard {
+        evidence: format!(
+            "{id}: its row in the database has not moved for 1m 5s. It does not answer over HTTP \
+                           (cannot connect: connection refused (os error 111); last heard 1m 7s ago)."
+        ),
+        id,
+        configured: true,
+        role: "worker",
+        verdict,
+        healthy,
+        beat_age_ms: Some(65_000),
+        watch_age_ms: Some(400),
+        version: "0.2.0".into(),
+        ..ReplicaCard::default()
+    };
+    let replicas = vec![
+        ReplicaCard {
+            here: true,
+            role: "coordinator",
+            term: Some(12),
+            ..card("eu-1".into(), "healthy", true)
+        },
+        card("u".repeat(64), "dead", false),
+        ReplicaCard { configured: false, ..card("us-1".into(), "left in order", true) },
+        card("us-2".into(), "unreachable from here", true),
+    ];
+    let direct = vec!["The database takes no writes: told without it 2m ago.".to_owned()];
+    app.board.show(Shown { replicas, direct, boot_ms: gotel::clock::boot_ms(), cut_off: false });
+    phone.client.goto(&app.url("/nodes")).await.unwrap();
+    phone.picture("replicas-phone").await;
+    let wide = phone.ask(WIDE).await;
+    assert!(phone.ask("document.documentElement.scrollWidth").await.as_u64() <= Some(360), "{wide}");
+    phone.close().await;
+    let Some(window) = Window::open(1280, 900).await else { return };
+    for scheme in ["light", "dark"] {
+        window.prefer(scheme).await;
+        window.client.goto(&app.url("/nodes")).await.unwrap();
+        window.picture(&format!("replicas-{scheme}")).await;
+        assert_eq!(window.ask(FAINT).await, serde_json::json!([]), "{scheme}");
+    }
+    window.close().await;
+    app.finish().await;
 }

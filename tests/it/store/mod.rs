@@ -2,10 +2,12 @@
 
 mod checkins;
 mod embedded;
+mod endpoints;
 mod faults;
 mod lease;
 mod outbox;
 mod purge;
+mod replicas;
 mod reservations;
 mod schema;
 mod server;

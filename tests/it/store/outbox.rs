@@ -1,13 +1,24 @@
 //! The outbox: claimed by one, told in order, told again when nobody said how it ended.
 
+use std::collections::BTreeSet;
+
+use gotel::reservation::routing::Target;
+use gotel::reservation::settings::DraftEscalation;
+use gotel::reservation::snooze::Snooze;
 use gotel::reservation::{Draft, JobKey, Notice, SignalKind};
-use gotel::store::{Claimed, Finish, NewDelivery};
+use gotel::store::{Claimed, Finish, Found, Life, NewDelivery, SystemKind, SystemReport};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every};
 
 fn over(alerter: &str) -> Draft {
     Draft { alerters: Some(vec![alerter.into()]), ..every("1h") }
+}
+
+/// The same, and again an hour later.
+fn escalated(alerter: &str) -> Draft {
+    let step = DraftEscalation { after: "1h".into(), alerters: vec![alerter.into()] };
+    Draft { escalation: Some(vec![step]), ..over(alerter) }
 }
 
 /// `count` failed jobs `a0`, `a1` … that are to be told over `alerter`.
@@ -193,6 +204,149 @@ async fn one_alert_stands_for_a_storm_and_ends_with_the_last_of_it(db: TestDb) {
     );
 }
 
+/// Everything the dispatcher of `pager` would send now: event and key, folded as it folds.
+async fn page(f: &mut Fixture) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    loop {
+        let (folded, claimed) = f.session.fold_and_claim("pager", 100, "srv", true).await.unwrap();
+        if folded == 0 && claimed.is_empty() {
+            return told;
+        }
+        for row in claimed {
+            assert!(f.session.finish(&row, &Finish::Done).await.unwrap());
+            told.push((row.notice.event.as_str().to_owned(), row.notice.dedup_key));
+        }
+    }
+}
+
+/// What is open at a receiver that opens and closes by key, after all of `told`; and how often it paged.
+fn at_the_pager(told: &[(String, String)]) -> (BTreeSet<&str>, usize) {
+    let (mut open, mut pages) = (BTreeSet::new(), 0);
+    for (event, key) in told {
+        match event.as_str() {
+            "resolve" | "cancel" | "recovered" => {
+                open.remove(key.as_str());
+            }
+            _ => pages += usize::from(open.insert(key.as_str())),
+        }
+    }
+    (open, pages)
+}
+
+on_every_database!(a_storm_that_lasts_pages_once_and_every_alert_of_it_ends);
+async fn a_storm_that_lasts_pages_once_and_every_alert_of_it_ends(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "pager", 12).await;
+    let mut told = page(&mut f).await;
+    for _ in 0..2 {
+        f.pass(7 * HOUR).await;
+        f.evaluate().await;
+        told.extend(page(&mut f).await);
+    }
+    assert_eq!(at_the_pager(&told).1, 1, "{told:?}");
+    recovered(&mut f, &jobs).await;
+    told.extend(page(&mut f).await);
+    let (open, pages) = at_the_pager(&told);
+    assert!(open.is_empty() && pages == 1, "{told:?}");
+}
+
+on_every_database!(a_storm_whose_digest_was_refused_is_reminded_of_and_ends);
+async fn a_storm_whose_digest_was_refused_is_reminded_of_and_ends(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "pager", 12).await;
+    assert_eq!(f.session.fold_storms_but_ends("pager", "srv").await.unwrap(), 12);
+    let digest = f.session.claim("pager", 10).await.unwrap().remove(0);
+    let dead = Finish::Dead { error: "413 too large".into() };
+    assert!(f.session.finish(&digest, &dead).await.unwrap());
+    f.pass(7 * HOUR).await;
+    f.evaluate().await;
+    let mut told = page(&mut f).await;
+    assert_eq!(at_the_pager(&told).1, 12, "{told:?}");
+    recovered(&mut f, &jobs).await;
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
+on_every_database!(what_was_told_alone_and_then_in_a_digest_ends_under_both_keys);
+async fn what_was_told_alone_and_then_in_a_digest_ends_under_both_keys(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let (mut jobs, mut told) = (Vec::new(), Vec::new());
+    for n in 0..12 {
+        let job = f.reserve(&format!("a{n}"), escalated("pager")).await;
+        f.check_in(&job, SignalKind::Fail).await;
+        f.evaluate().await;
+        told.extend(page(&mut f).await);
+        f.pass(MINUTE).await;
+        jobs.push(job);
+    }
+    assert_eq!(at_the_pager(&told).1, 12, "each went alone: {told:?}");
+    f.pass(HOUR).await;
+    f.evaluate().await;
+    told.extend(page(&mut f).await);
+    assert_eq!(at_the_pager(&told).1, 13, "one digest escalates them: {told:?}");
+    recovered(&mut f, &jobs).await;
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
+on_every_database!(what_was_told_in_a_digest_and_then_alone_ends_under_both_keys);
+async fn what_was_told_in_a_digest_and_then_alone_ends_under_both_keys(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let mut jobs = failed(&mut f, "pager", 12).await;
+    let one = f.reserve("a12", escalated("pager")).await;
+    f.check_in(&one, SignalKind::Fail).await;
+    f.evaluate().await;
+    jobs.push(one);
+    let mut told = page(&mut f).await;
+    f.pass(2 * HOUR).await;
+    f.evaluate().await;
+    told.extend(page(&mut f).await);
+    assert_eq!(at_the_pager(&told).1, 2, "the escalation went alone: {told:?}");
+    recovered(&mut f, &jobs[12..]).await;
+    told.extend(page(&mut f).await);
+    assert_eq!(at_the_pager(&told).0.len(), 1, "only the digest of the others is open: {told:?}");
+    recovered(&mut f, &jobs[..12]).await;
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
+on_every_database!(what_was_over_before_it_was_folded_goes_alone_and_ends);
+async fn what_was_over_before_it_was_folded_goes_alone_and_ends(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "pager", 12).await;
+    recovered(&mut f, &jobs).await;
+    let told = page(&mut f).await;
+    assert_eq!((told.len(), at_the_pager(&told).0.len()), (24, 0), "{told:?}");
+}
+
+on_every_database!(the_last_trouble_of_gotels_own_ends_the_digest_that_told_it);
+async fn the_last_trouble_of_gotels_own_ends_the_digest_that_told_it(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let report = |subject: &str| SystemReport {
+        kind: SystemKind::DeliveryFailing,
+        subject: subject.into(),
+        text: "it does not arrive".into(),
+        since_ms: 1000,
+        targets: vec![Target { alerter: "pager".into(), recipient: String::new() }],
+        srv: "replica-1".into(),
+        life: Life::UntilWithdrawn,
+    };
+    for n in 0..12 {
+        f.store.report_system(&report(&n.to_string())).await.unwrap();
+    }
+    let jobs = failed(&mut f, "pager", 1).await;
+    let mut told = page(&mut f).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    recovered(&mut f, &jobs).await;
+    for n in 0..12 {
+        told.extend(page(&mut f).await);
+        assert_eq!(at_the_pager(&told).0.len(), 1, "{told:?}");
+        f.store.withdraw_system(SystemKind::DeliveryFailing, &n.to_string(), "replica-1").await.unwrap();
+    }
+    told.extend(page(&mut f).await);
+    assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
+}
+
 on_every_database!(an_alerter_nobody_has_falls_to_others_after_a_minute);
 async fn an_alerter_nobody_has_falls_to_others_after_a_minute(db: TestDb) {
     let mut f = Fixture::new(db).await;
@@ -228,6 +382,68 @@ async fn an_alerter_nobody_has_falls_to_others_after_a_minute(db: TestDb) {
     assert_eq!(told[0].notice.remarks, ["instead of pager"]);
     assert!(!f.session.finish(&tried[1], &Finish::Done).await.unwrap(), "it was taken over");
     assert!(f.session.adopt_orphans(&[], replace).await.unwrap().is_empty());
+}
+
+on_every_database!(what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it);
+async fn what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "chat", 12).await;
+    let tried = f.session.claim("chat", 1).await.unwrap().remove(0);
+    let retry = Finish::Retry { after_ms: MINUTE, error: "busy".into() };
+    assert!(f.session.finish(&tried, &retry).await.unwrap());
+    for job in &jobs {
+        let until = |now_ms| Snooze { from_ms: now_ms, until_ms: now_ms + 30 * HOUR };
+        f.store.snooze(job, until, None, None).await.unwrap();
+    }
+    f.pass(29 * HOUR).await;
+    assert!(!f.session.anything_to_send("chat").await.unwrap());
+    assert!(f.session.claim("chat", 100).await.unwrap().is_empty());
+    assert_eq!(f.session.fold_storms("chat", "srv").await.unwrap(), 0);
+    assert_eq!(f.store.counts().await.unwrap().outbox, [("chat".to_owned(), 12, 0)]);
+    let replace = |_: &str, _: &Notice| Vec::new();
+    assert!(f.session.adopt_orphans(&["mail".into()], replace).await.unwrap().is_empty());
+    f.pass(HOUR + 30 * SECOND).await;
+    assert!(
+        f.session.adopt_orphans(&["mail".into()], replace).await.unwrap().is_empty(),
+        "a minute is theirs"
+    );
+    assert!(f.session.anything_to_send("chat").await.unwrap());
+    let told = f.session.claim("chat", 100).await.unwrap();
+    assert_eq!(told.len(), 12);
+    assert!(told.iter().all(|row| row.age_ms < HOUR), "snoozed time does not age it");
+}
+
+on_every_database!(an_unfinished_digest_of_others_waits_for_no_snooze);
+async fn an_unfinished_digest_of_others_waits_for_no_snooze(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "chat", 13).await;
+    let until = |now_ms| Snooze { from_ms: now_ms, until_ms: now_ms + HOUR };
+    f.store.snooze(&jobs[0], until, None, None).await.unwrap();
+    assert_eq!(f.session.fold_storms("chat", "srv").await.unwrap(), 12);
+    assert_eq!(f.deliver("chat").await, ["digest gotel"]);
+    assert!(f.store.unsnooze(&jobs[0]).await.unwrap() == Found::Yes);
+    assert_eq!(f.deliver("chat").await, ["trigger a0"]);
+}
+
+on_every_database!(after_a_checkout_only_ends_are_told);
+async fn after_a_checkout_only_ends_are_told(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let jobs = failed(&mut f, "chat", 3).await;
+    recovered(&mut f, &jobs[..1]).await;
+    let told = f.session.claim("chat", 2).await.unwrap();
+    assert_eq!(events(&told), ["trigger a0", "trigger a1"]);
+    for row in &told {
+        assert!(f.session.finish(row, &Finish::Done).await.unwrap());
+    }
+    // One of them was snoozed before: nobody waits for the end of that.
+    let until = |now_ms| Snooze { from_ms: now_ms, until_ms: now_ms + HOUR };
+    f.store.snooze(&jobs[1], until, None, None).await.unwrap();
+    for job in &jobs {
+        f.store.checkout(job).await.unwrap();
+    }
+    assert_eq!(f.deliver("chat").await, ["resolve a0"], "nobody has looked at the others yet");
+    f.evaluate().await;
+    assert_eq!(f.deliver("chat").await, ["cancel a1"]);
 }
 
 on_every_database!(a_notice_that_cannot_be_read_is_a_dead_letter_in_nobodys_way);

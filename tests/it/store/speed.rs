@@ -45,6 +45,17 @@ async fn crowd(db: TestDb) -> (Fixture, Vec<JobKey>) {
     (f, jobs)
 }
 
+/// `count` runs of `job` that began long ago, in the order of their ids, and did not end.
+async fn leave_runs_open(f: &mut Fixture, job: &JobKey, max_runtime_ms: &str, count: usize) {
+    let of = format!("WHERE rkey = '{}'", job.digest());
+    f.sql(&format!("UPDATE reservation SET uses_runs = 1, max_runtime_ms = {max_runtime_ms} {of}")).await;
+    let id = f.number(&format!("SELECT id FROM reservation {of}")).await;
+    for first in (0..count).step_by(1000) {
+        let rows: Vec<_> = (first..first + 1000).map(|n| format!("({id}, 'run-{n}', {n})")).collect();
+        f.sql(&format!("INSERT INTO run (reservation_id, rid, started_ms) VALUES {}", rows.join(", "))).await;
+    }
+}
+
 /// Rows that the server has read so far, by index or by scan; nobody else uses it.
 async fn rows_read(f: &Fixture) -> i64 {
     let rows = f.db().admin().await.fetch_all("SHOW GLOBAL STATUS LIKE 'Handler_read%'").await.unwrap();
@@ -110,11 +121,21 @@ async fn reads_its_own_rows(backend: Backend) {
     f.session.evaluate(&leading, 500, evaluate).await.unwrap();
     meter.note(&f, "an evaluation of 200", 20 * 200).await;
     assert_eq!(f.session.claim("chat", 8).await.unwrap().len(), 8);
-    meter.note(&f, "a claim of 8 of 200", 15 * 200).await;
+    meter.note(&f, "a claim of 8 of 200", 20 * 8).await;
     assert!(f.session.claim("mail", 8).await.unwrap().is_empty());
     meter.note(&f, "a claim of nothing", 50).await;
     f.session.purge(&leading, gotel::coordinator::KEEP).await.unwrap();
     meter.note(&f, "a purge of nothing", 200).await;
+    // A client that begins each run under a new id and ends none.
+    for (job, limit) in [(&jobs[0], "NULL"), (&jobs[1], "60000")] {
+        leave_runs_open(&mut f, job, limit, 10_000).await;
+    }
+    meter.note(&f, "20,000 runs", i64::MAX).await;
+    let of = |kind| jobs[..2].iter().map(|job| (CheckIn::new(job, kind), 0)).collect::<Vec<_>>();
+    session.write_checkins(&of(SignalKind::Fail)).await.unwrap();
+    meter.note(&f, "2 failures beside open runs", 14 * 2).await;
+    f.session.evaluate(&leading, 500, evaluate).await.unwrap();
+    meter.note(&f, "an evaluation beside open runs", 20 * 1000).await;
     println!("{:?}", meter.costs);
     for (what, limit, read) in meter.costs {
         assert!(read <= limit, "{what} read {read} rows, {limit} would do");

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gotel::board::Board;
 use gotel::http::{self, App, Auth};
 use gotel::lifecycle::{Loops, Tasks};
 use gotel::metrics::Metrics;
@@ -26,6 +27,7 @@ pub struct TestApp {
     pub addr: SocketAddr,
     pub store: Store,
     pub loops: Arc<Loops>,
+    pub board: Board,
     pub stop: CancellationToken,
     pub client: reqwest::Client,
     pub server: JoinHandle<()>,
@@ -60,6 +62,7 @@ impl TestApp {
         let loops = Arc::new(Loops::default());
         let mut tasks = Tasks::default();
         let checkins = gotel::checkin::start(&store, 2, &mut tasks, &loops, &metrics);
+        let board = Board::default();
         let card = |name: &str, per_address| Card {
             name: name.into(),
             default: true,
@@ -78,6 +81,7 @@ impl TestApp {
             loops: Arc::clone(&loops),
             max_body: http::MAX_BODY,
             counted: Default::default(),
+            board: board.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -88,7 +92,7 @@ impl TestApp {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Self { addr, store, loops, stop, client, server, tasks, db }
+        Self { addr, store, loops, board, stop, client, server, tasks, db }
     }
 
     pub fn url(&self, path: &str) -> String {

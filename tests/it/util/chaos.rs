@@ -1,10 +1,10 @@
 //! A TCP proxy that misbehaves on command, between GoTel and a server.
 //!
 //! Promises: without a command it forwards faithfully; a command holds from the moment it returns, for bytes
-//! not yet forwarded, and lasts until [`ChaosProxy::heal`]; the port is the proxy's as long as it lives, also
+//! not yet forwarded, and lasts until [`ChaosProxy::heal`] ([`ChaosProxy::redirect`]: until the next); the port is the proxy's as long as it lives, also
 //! while it refuses. Connections that were cut, or frozen by [`ChaosProxy::freeze_existing`], do not come
-//! back; those frozen by [`ChaosProxy::freeze_all`] go on after `heal` with nothing lost, as after a network
-//! partition.
+//! back; those frozen by [`ChaosProxy::freeze_all`] or one way only go on after `heal` with nothing lost, as after
+//! a network partition.
 //! Does not promise: to see a pattern that a TLS session hides, or one split over two packets of the client.
 
 use std::io;
@@ -33,6 +33,15 @@ pub enum Cut {
     BeforeReply,
 }
 
+/// A direction through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What clients send.
+    Requests,
+    /// What the server sends.
+    Replies,
+}
+
 /// The misbehaving proxy. Dropping it cuts every connection.
 pub struct ChaosProxy {
     addr: SocketAddr,
@@ -42,17 +51,32 @@ pub struct ChaosProxy {
 }
 
 /// What holds at the moment. Connections are numbered from 1 in the order of their arrival.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Rules {
+    upstream: SocketAddr,
     delay: Duration,
     refuse: bool,
     freeze_all: bool,
+    freeze_way: Option<Way>,
     frozen_up_to: usize,
     cut_up_to: usize,
     cut_on: Option<(Arc<[u8]>, Cut)>,
 }
 
 impl Rules {
+    fn faithful(upstream: SocketAddr) -> Self {
+        Self {
+            upstream,
+            delay: Duration::ZERO,
+            refuse: false,
+            freeze_all: false,
+            freeze_way: None,
+            frozen_up_to: 0,
+            cut_up_to: 0,
+            cut_on: None,
+        }
+    }
+
     fn frozen(&self, id: usize) -> bool {
         self.freeze_all || id <= self.frozen_up_to
     }
@@ -74,9 +98,9 @@ impl ChaosProxy {
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let addr = listener.local_addr().unwrap();
-        let (rules, seen) = watch::channel(Rules::default());
+        let (rules, seen) = watch::channel(Rules::faithful(upstream));
         let counts = Arc::new(Counts::default());
-        let accepting = tokio::spawn(accept(listener, addr, upstream, seen, counts.clone()));
+        let accepting = tokio::spawn(accept(listener, addr, seen, counts.clone()));
         Self { addr, rules, counts, accepting }
     }
 
@@ -111,6 +135,16 @@ impl ChaosProxy {
         self.rules.send_modify(|rules| rules.freeze_all = true);
     }
 
+    /// Black-holes one direction, as a one-way loss does: bytes of the other still arrive.
+    pub fn freeze_way(&self, way: Way) {
+        self.rules.send_modify(|rules| rules.freeze_way = Some(way));
+    }
+
+    /// New connections go to this server; those there are stay where they are until they are cut.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.rules.send_modify(|rules| rules.upstream = upstream);
+    }
+
     /// Refuses new connections; those there are go on.
     pub fn refuse(&self) {
         self.rules.send_modify(|rules| rules.refuse = true);
@@ -131,8 +165,8 @@ impl ChaosProxy {
     /// Forwards faithfully again.
     pub fn heal(&self) {
         self.rules.send_modify(|rules| {
-            let Rules { frozen_up_to, cut_up_to, .. } = *rules;
-            *rules = Rules { frozen_up_to, cut_up_to, ..Rules::default() };
+            let Rules { upstream, frozen_up_to, cut_up_to, .. } = *rules;
+            *rules = Rules { frozen_up_to, cut_up_to, ..Rules::faithful(upstream) };
         });
     }
 }
@@ -147,7 +181,6 @@ impl Drop for ChaosProxy {
 async fn accept(
     mut listener: TcpListener,
     addr: SocketAddr,
-    upstream: SocketAddr,
     mut rules: watch::Receiver<Rules>,
     counts: Arc<Counts>,
 ) {
@@ -167,7 +200,7 @@ async fn accept(
                 let Ok((client, _)) = client else { continue };
                 let id = counts.accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 let connection = Connection { id, rules: rules.clone(), counts: counts.clone() };
-                tokio::spawn(connection.carry(client, upstream));
+                tokio::spawn(connection.carry(client));
             }
         }
     }
@@ -194,22 +227,23 @@ enum End {
 }
 
 impl Connection {
-    async fn carry(self, mut client: TcpStream, upstream: SocketAddr) {
+    async fn carry(self, mut client: TcpStream) {
         let mut rules = self.rules.clone();
         let told_to_cut = rules.wait_for(|rules| self.id <= rules.cut_up_to);
         let end = tokio::select! {
             _ = told_to_cut => End::Cut,
-            end = self.forward(&mut client, upstream) => end,
+            end = self.forward(&mut client) => end,
         };
         if let End::Cut = end {
             client.set_zero_linger().ok();
         }
     }
 
-    async fn forward(&self, client: &mut TcpStream, upstream: SocketAddr) -> End {
-        if self.thawed().await.is_err() {
+    async fn forward(&self, client: &mut TcpStream) -> End {
+        if self.thawed(None).await.is_err() {
             return End::Cut;
         }
+        let upstream = self.rules.borrow().upstream;
         let Ok(mut server) = TcpStream::connect(upstream).await else { return End::Cut };
         client.set_nodelay(true).ok();
         server.set_nodelay(true).ok();
@@ -217,7 +251,7 @@ impl Connection {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let both = tokio::try_join!(
-            self.pump(from_client, to_server, |bytes| {
+            self.pump(Way::Requests, from_client, to_server, |bytes| {
                 match self.rules.borrow().cuts(bytes) {
                     Some(Cut::BeforeRequest) => return Err(self.cut_by_pattern()),
                     Some(Cut::BeforeReply) => reply_is_lost.store(true, Ordering::SeqCst),
@@ -225,7 +259,7 @@ impl Connection {
                 }
                 Ok(())
             }),
-            self.pump(from_server, to_client, |_| {
+            self.pump(Way::Replies, from_server, to_client, |_| {
                 if reply_is_lost.load(Ordering::SeqCst) { Err(self.cut_by_pattern()) } else { Ok(()) }
             }),
         );
@@ -238,6 +272,7 @@ impl Connection {
     /// Forwards one way until the sender closes, asking `inspect` about every packet first.
     async fn pump(
         &self,
+        way: Way,
         mut from: ReadHalf<'_>,
         mut to: WriteHalf<'_>,
         inspect: impl Fn(&[u8]) -> Result<(), End>,
@@ -247,7 +282,7 @@ impl Connection {
             let read = from.read(&mut buffer).await.map_err(|_| End::Closed)?;
             let delay = self.rules.borrow().delay;
             slowness(delay).await;
-            self.thawed().await?;
+            self.thawed(Some(way)).await?;
             // A cut holds from the moment it was ordered: nothing may slip through before it is carried out.
             if self.id <= self.rules.borrow().cut_up_to {
                 return Err(End::Cut);
@@ -260,9 +295,10 @@ impl Connection {
         }
     }
 
-    async fn thawed(&self) -> Result<(), End> {
+    async fn thawed(&self, way: Option<Way>) -> Result<(), End> {
         let mut rules = self.rules.clone();
-        let thawed = rules.wait_for(|rules| !rules.frozen(self.id)).await;
+        let frozen = |rules: &Rules| rules.frozen(self.id) || (way.is_some() && rules.freeze_way == way);
+        let thawed = rules.wait_for(|rules| !frozen(rules)).await;
         thawed.map(drop).map_err(|_| End::Cut)
     }
 

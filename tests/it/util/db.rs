@@ -127,6 +127,13 @@ impl TestDb {
         }
     }
 
+    /// The same database on another server, as after a fail-over to a copy.
+    pub fn move_to(&mut self, server: &Url) {
+        let Place::Server { server: old, name } = &mut self.place else { panic!("SQLite has no server") };
+        self.url = within(server, name).into();
+        *old = server.clone();
+    }
+
     /// Where the server listens: the other end for a [`super::chaos::ChaosProxy`].
     pub fn server_addr(&self) -> Option<SocketAddr> {
         match &self.place {

@@ -5,19 +5,16 @@
 //! Does not promise: that a check-in which was *not* acknowledged is not stored.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::wait::slowness;
-
-/// How long one request may take: longer than any answer GoTel may think about.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::wait::{now, slowness};
 
 /// How long a client pauses after a request that got no answer, so that a dead server is not hammered.
 const BREATH: Duration = Duration::from_millis(20);
@@ -31,6 +28,50 @@ pub struct Acknowledged {
     pub component: String,
     /// The notes sent with it: its mark, unlike any other.
     pub note: String,
+    /// When the request began.
+    pub sent: Instant,
+    /// When the answer was there.
+    pub answered: Instant,
+}
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Manners {
+    /// How long one request may take.
+    pub patience: Duration,
+    /// Between two requests of one client.
+    pub pause: Duration,
+}
+
+impl Manners {
+    /// As fast as it goes, and more patient than any answer GoTel may think about.
+    pub const EAGER: Self = Self { patience: Duration::from_secs(30), pause: Duration::ZERO };
+
+    /// A job's: it goes elsewhere when it is not answered soon.
+    pub const CIVIL: Self = Self { patience: Duration::from_secs(6), pause: Duration::from_millis(100) };
+}
+
+/// Where a load goes: the replicas that are open at the moment, as a load balancer knows them.
+#[derive(Clone, Debug)]
+pub struct Doors(Arc<Mutex<Vec<Url>>>);
+
+impl Doors {
+    /// These.
+    pub fn new(open: Vec<Url>) -> Self {
+        Self(Arc::new(Mutex::new(open)))
+    }
+
+    /// From now on these; requests on their way go on.
+    pub fn set(&self, open: Vec<Url>) {
+        *self.0.lock().unwrap() = open;
+    }
+
+    /// The `turn`th, counting round; None: all are shut.
+    fn pick(&self, turn: usize) -> Option<Url> {
+        let open = self.0.lock().unwrap();
+        let door = open.get(turn % open.len().max(1))?;
+        Some(door.join("/checkin").expect("a door is a URL"))
+    }
 }
 
 /// What came of a load.
@@ -61,6 +102,18 @@ impl Load {
     /// `clients` clients begin to check in for these `(app, component)` reservations in turn, at `base`, with
     /// these further headers.
     pub fn start(base: &Url, keys: &[(String, String)], clients: usize, headers: &[(&str, &str)]) -> Self {
+        Self::among(&Doors::new(vec![base.clone()]), keys, clients, headers, Manners::EAGER)
+    }
+
+    /// The same among several replicas in turn; after each request that was not acknowledged, a client goes to
+    /// the next one.
+    pub fn among(
+        doors: &Doors,
+        keys: &[(String, String)],
+        clients: usize,
+        headers: &[(&str, &str)],
+        manners: Manners,
+    ) -> Self {
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
         let headers: Vec<_> =
@@ -68,12 +121,13 @@ impl Load {
         let load = uuid::Uuid::new_v4().simple().to_string();
         let mut set = JoinSet::new();
         // Building one costs more than many check-ins; each client keeps a connection of its own all the same.
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build();
+        let http = reqwest::Client::builder().timeout(manners.patience).no_proxy().build();
         let http = http.expect("a client can be built");
         for number in 0..clients {
             let client = Client {
                 http: http.clone(),
-                url: base.join("/checkin").expect("the base is a URL"),
+                doors: doors.clone(),
+                pause: manners.pause,
                 headers: headers.clone(),
                 keys: keys.to_vec(),
                 mark: format!("{load}-{number}"),
@@ -112,7 +166,8 @@ impl Load {
 
 struct Client {
     http: reqwest::Client,
-    url: Url,
+    doors: Doors,
+    pause: Duration,
     headers: Vec<(String, String)>,
     keys: Vec<(String, String)>,
     mark: String,
@@ -122,20 +177,32 @@ struct Client {
 impl Client {
     async fn run(self, stop: CancellationToken, progress: Arc<Progress>) -> Report {
         let mut report = Report::default();
+        let mut turn = self.first;
         for (sequence, (app, component)) in
             self.keys.iter().cycle().skip(self.first % self.keys.len()).enumerate()
         {
             if stop.is_cancelled() {
                 break;
             }
+            let Some(door) = self.doors.pick(turn) else {
+                slowness(BREATH).await;
+                continue;
+            };
             let note = format!("{}-{sequence}", self.mark);
-            match self.check_in(app, component, &note).await {
+            let sent = now();
+            let outcome = self.check_in(door, app, component, &note).await;
+            if !matches!(outcome, Ok(200..300)) {
+                turn += 1;
+            }
+            match outcome {
                 Ok(status) if (200..300).contains(&status) => {
                     progress.acknowledged.fetch_add(1, Ordering::Relaxed);
                     report.acknowledged.push(Acknowledged {
                         app: app.clone(),
                         component: component.clone(),
                         note,
+                        sent,
+                        answered: now(),
                     });
                 }
                 Ok(status) => *report.refused.entry(status).or_default() += 1,
@@ -145,14 +212,15 @@ impl Client {
                     slowness(BREATH).await;
                 }
             }
+            slowness(self.pause).await;
         }
         report
     }
 
     /// The status, once the whole answer has arrived.
-    async fn check_in(&self, app: &str, component: &str, note: &str) -> reqwest::Result<u16> {
+    async fn check_in(&self, door: Url, app: &str, component: &str, note: &str) -> reqwest::Result<u16> {
         let body = json!({ "app": app, "component": component, "notes": note });
-        let mut request = self.http.post(self.url.clone()).json(&body);
+        let mut request = self.http.post(door).json(&body);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use url::Url;
 
 use super::signal;
@@ -125,13 +126,22 @@ impl Gotel {
         })
     }
 
+    /// From now on the memory that it may write may grow by no more than this: the allocation beyond kills it.
+    /// (A limit of the address space would not do: the allocator has reserved gigabytes of it.)
+    pub fn limit_growth(&self, bytes: u64) {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
+        let size = kilobytes(&status, "VmData:") * 1024 + bytes;
+        let limit = Rlimit { current: Some(size), maximum: Some(size) };
+        prlimit(Pid::from_raw(self.pid()), Resource::Data, limit)
+            .expect("the process is this user's to limit");
+    }
+
     /// Resident memory in bytes, now.
     pub fn resident_bytes(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a live process has VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        kilobytes(&status, "VmRSS:") * 1024
     }
 }
 
@@ -154,6 +164,13 @@ fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
             line.clear();
         }
     });
+}
+
+/// A figure of `/proc/PID/status`.
+fn kilobytes(status: &str, name: &str) -> u64 {
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).expect("a live process has this figure");
+    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
 }
 
 fn address_in(line: &str) -> Option<Url> {

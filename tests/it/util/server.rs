@@ -18,11 +18,59 @@ pub struct PrivateServer {
     script: PathBuf,
     state: tempfile::TempDir,
     url: Url,
+    clock: Option<Clock>,
+}
+
+/// A wall clock that programs are made to see by libfaketime, in place of the machine's own.
+pub struct Clock {
+    file: tempfile::NamedTempFile,
+}
+
+impl Clock {
+    /// One that is right, for now.
+    pub fn new() -> Self {
+        let clock = Self { file: tempfile::NamedTempFile::new().expect("a temporary file can be made") };
+        clock.set(0);
+        clock
+    }
+
+    /// From now on it shows so many seconds more than the true time; every reading after this call does.
+    pub fn set(&self, ahead_s: i64) {
+        let next = self.file.path().with_extension("next");
+        std::fs::write(&next, format!("{ahead_s:+}s\n")).expect("the temporary folder can be written");
+        std::fs::rename(next, self.file.path()).expect("a file can be replaced");
+    }
+
+    /// What a program is to find in its environment.
+    pub fn env(&self) -> Vec<(&str, String)> {
+        let file = self.file.path().to_str().expect("the folder's name is text");
+        let library = "/usr/$LIB/faketime/libfaketimeMT.so.1";
+        vec![
+            ("LD_PRELOAD", library.to_owned()),
+            ("FAKETIME_TIMESTAMP_FILE", file.to_owned()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+    }
 }
 
 impl PrivateServer {
     /// Starts one; `None` where the tests on this database are left out. Blocks for about a second.
     pub fn start(backend: Backend) -> Option<Self> {
+        Self::start_by(backend, None)
+    }
+
+    /// A MariaDB server that sees a clock of its own.
+    pub fn start_with_clock() -> Option<Self> {
+        Self::start_by(Backend::MariaDb, Some(Clock::new()))
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it was started with one")
+    }
+
+    fn start_by(backend: Backend, clock: Option<Clock>) -> Option<Self> {
         let (name, variable) = match backend {
             Backend::Sqlite => panic!("SQLite has no server"),
             Backend::MariaDb => ("MariaDB", "GOTEL_TEST_MARIADB_URL"),
@@ -33,7 +81,7 @@ impl PrivateServer {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
         let state = tempfile::tempdir().expect("a temporary folder can be made");
         let url = Url::parse("mysql://127.0.0.1/").unwrap();
-        let mut server = Self { backend, script, state, url };
+        let mut server = Self { backend, script, state, url, clock };
         server.restart();
         Some(server)
     }
@@ -43,6 +91,29 @@ impl PrivateServer {
         let exports = self.script("start");
         let (_, url) = exports.trim().split_once('=').expect("`start` prints export NAME=URL");
         self.url = Url::parse(url).expect("`start` prints a URL");
+    }
+
+    /// Another server with this one's data as of now, as a replica that lags has it; it is not started yet:
+    /// [`PrivateServer::restart`] does. It finds what a crash would have left.
+    pub async fn lagging_copy(&self) -> Self {
+        assert_eq!(self.backend, Backend::MariaDb, "the data of MySQL belong to root");
+        let state = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = |state: &tempfile::TempDir| state.path().join("mariadb");
+        std::fs::create_dir(folder(&state)).expect("the folder can be made");
+        self.sigstop().await;
+        let mut copy = Command::new("cp");
+        copy.arg("-a")
+            .args(["data", "init.sql"].map(|name| folder(&self.state).join(name)))
+            .arg(folder(&state));
+        let copied = copy.status();
+        self.sigcont();
+        assert!(copied.is_ok_and(|status| status.success()), "the data folder can be copied");
+        Self { backend: self.backend, script: self.script.clone(), state, url: self.url.clone(), clock: None }
+    }
+
+    /// Its URL without a database, as a user who may do everything.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
     /// An empty database on it.
@@ -74,6 +145,10 @@ impl PrivateServer {
         let mut command = Command::new(&self.script);
         command.arg(verb).env("GOTEL_TEST_STATE", self.state.path());
         command.env_remove("GOTEL_TEST_MARIADB_URL").env_remove("GOTEL_TEST_MYSQL_URL");
+        if let Some(clock) = &self.clock {
+            let env = clock.env().into_iter().map(|(name, value)| format!("{name}={value}"));
+            command.env("GOTEL_TEST_SERVER_ENV", env.collect::<Vec<_>>().join(" "));
+        }
         let output =
             command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("the script can be run");
         assert!(output.status.success(), "{} {verb} failed: {}", self.script.display(), output.status);

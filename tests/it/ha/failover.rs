@@ -1,0 +1,103 @@
+//! A database whose fail-over loses commits: row 27. Terms may come twice then; tokens do not, and a miss whose
+//! incident was lost is made again under the same key.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::audit;
+use super::fleet::{Fleet, Plan, SLACK, TAKE_OVER};
+use crate::faults::invariants::{events_of, loops_move, no_resolve_before_its_trigger, one_open_incident};
+use crate::util::db::Backend;
+use crate::util::server::PrivateServer;
+use crate::util::wait::{eventually, slowness};
+
+/// Every connection to the old primary is cut, and new ones go to the copy, as with a virtual address.
+async fn fail_over(fleet: &mut Fleet, copy: &PrivateServer) {
+    for member in &fleet.members {
+        member.link.refuse();
+        member.link.cut();
+    }
+    fleet.db.move_to(copy.url());
+    for member in &fleet.members {
+        member.link.redirect(fleet.db.server_addr().expect("a server"));
+        member.heal();
+    }
+}
+
+/// The keys of what PagerDuty was told about this job.
+fn keys_of(fleet: &Fleet, component: &str) -> BTreeSet<String> {
+    let requests = fleet.pager.requests();
+    let about = requests
+        .iter()
+        .map(|request| request.json())
+        .filter(|body| body["event_action"] == "trigger" && body["payload"]["component"] == component);
+    about.map(|body| body["dedup_key"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Whether the webhook heard of the miss so often.
+fn told(fleet: &Fleet, count: usize) -> Result<(), String> {
+    let heard = events_of(&fleet.hook).iter().filter(|one| one.component == "late").count();
+    if heard >= count { Ok(()) } else { Err(heard.to_string()) }
+}
+
+/// The copy lags by so long. The coordinator of the copy's past is not the one of the primary's last moment.
+async fn lossy(lag: Duration) {
+    let Some(primary) = PrivateServer::start(Backend::MariaDb) else { return };
+    let mut fleet = Fleet::start(primary.database().await, &Plan::pair()).await;
+    fleet.reserve("job", "late", 10).await;
+    fleet.check_in("job", "late").await;
+    fleet.reserve("job", "fine", 3600).await;
+    fleet.check_in("job", "fine").await;
+    let mut copy = primary.lagging_copy().await;
+    // What the copy does not have: a take-over, and a miss that was told.
+    fleet.term(0).await;
+    fleet.coordinates(1, SLACK).await;
+    fleet.restart(0).await;
+    eventually(TAKE_OVER + SLACK, "the miss to be told", async || told(&fleet, 1)).await;
+    slowness(lag.saturating_sub(Duration::from_secs(15))).await;
+    let lost = audit::writes(&fleet.db).await;
+    let (last_term, last_token) =
+        lost.last().map(|write| (write.term, write.token.clone())).expect("it is on record");
+
+    copy.restart();
+    fail_over(&mut fleet, &copy).await;
+    primary.kill9();
+    // Somebody leads the copy, under a token that the primary never saw.
+    eventually(2 * TAKE_OVER + SLACK, "somebody to lead the copy", async || {
+        let writes = audit::writes(&fleet.db).await;
+        let new = writes.last().filter(|write| !write.holder.is_empty() && write.token != last_token);
+        new.is_some_and(|write| write.term > 1)
+    })
+    .await;
+    let known: BTreeSet<_> = lost.iter().map(|write| (write.term, write.token.clone())).collect();
+    let after = audit::writes(&fleet.db).await;
+    let again = after.iter().filter(|write| write.term == last_term).all(|write| write.token != last_token);
+    assert!(again, "the term {last_term} was led on the copy by whoever led it on the primary");
+    assert!(after.iter().any(|write| !known.contains(&(write.term, write.token.clone()))));
+    audit::terms_never_go_back(&fleet.db).await;
+
+    // The miss is found again, and told under the key that its receivers know.
+    eventually(3 * TAKE_OVER + SLACK, "the miss to be told again", async || told(&fleet, 2)).await;
+    assert_eq!(keys_of(&fleet, "late").len(), 1, "one miss, one key, also when its incident was lost");
+    fleet.check_in("job", "late").await;
+    fleet.db.becomes("SELECT COUNT(*) FROM incident WHERE closed_ms IS NULL", 0).await;
+    fleet.db.becomes("SELECT COUNT(*) FROM delivery WHERE state IN ('pending', 'inflight')", 0).await;
+    one_open_incident(&fleet.db).await;
+    no_resolve_before_its_trigger(&events_of(&fleet.hook));
+    assert_eq!(events_of(&fleet.hook).iter().filter(|one| one.component == "fine").count(), 0);
+    for member in &fleet.members {
+        loops_move(&member.node).await;
+    }
+    let mut connection = fleet.db.connect().await;
+    let open = sqlx::query("SELECT COUNT(*) FROM incident_log").fetch_one(&mut connection).await;
+    assert!(open.expect("the record can be read").get::<i64, _>(0) >= 1);
+    drop(fleet);
+    drop(primary);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_27_a_fail_over_to_a_copy_that_lags_15_s_is_fenced_by_the_token_and_keeps_the_key() {
+    lossy(Duration::from_secs(15)).await;
+}
