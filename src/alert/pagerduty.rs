@@ -156,7 +156,7 @@ impl PagerDuty {
                 class: notice.reason.as_str(),
                 custom_details: if details { custom_details(notice) } else { BTreeMap::new() },
             },
-            links: link(notice).map(|href| Link { href, text: "Reservation in GoTel" }).into_iter().collect(),
+            links: link(notice).map(|href| Link { href, text: "In GoTel" }).into_iter().collect(),
         });
         Body { routing_key: self.key.expose(), event_action: action, dedup_key: dedup_key(notice), trigger }
     }

@@ -225,7 +225,7 @@ impl Notice {
             message: String::new(),
             output: None,
             srv: srv.to_owned(),
-            url: None,
+            url: overview(members),
             remarks,
             digest: Some(digest),
         };
@@ -331,6 +331,17 @@ impl Notice {
         let more = if digest.count > names.len() { ", …" } else { "" };
         format!("{} {what}: {}{more}", digest.count, names.join(", "))
     }
+}
+
+/// Where all of a digest's jobs are seen: the page of bad guests, beside the page of any of them
+/// (`…/status/app/component`, each name one segment).
+fn overview(members: &[Notice]) -> Option<String> {
+    const BAD_GUESTS: &str = "/badguests";
+    let url = members.iter().find_map(|member| member.url.as_deref())?;
+    if url.ends_with(BAD_GUESTS) {
+        return Some(url.to_owned());
+    }
+    Some(format!("{}{BAD_GUESTS}", url.rsplitn(4, '/').nth(3)?))
 }
 
 /// A moment with the hour first, as that is what is looked for: `02:00:00 UTC (2026-01-02)`.

@@ -71,6 +71,7 @@ fn a_digest_lists_its_members() {
     │ LATE billing/nightly (2026-01-02 02:00:00 UTC, ada)
     │ RECOVERED billing/hourly (2026-01-02 02:00:00 UTC, ada)
     │ … and 10 more
+    │ https://gotel.example.org/badguests
     └─
     ");
 }

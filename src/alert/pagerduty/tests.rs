@@ -32,7 +32,7 @@ fn a_late_job_triggers() {
       "links": [
         {
           "href": "https://gotel.example.org/status/billing/nightly",
-          "text": "Reservation in GoTel"
+          "text": "In GoTel"
         }
       ],
       "payload": {
@@ -79,9 +79,15 @@ fn a_digest_triggers_under_its_own_key() {
     insta::assert_snapshot!(pretty(&digest()), @r#"
     {
       "client": "GoTel",
-      "client_url": "https://gotel.example.org",
+      "client_url": "https://gotel.example.org/badguests",
       "dedup_key": "0198c0de-0000-7000-8000-0000000000d1",
       "event_action": "trigger",
+      "links": [
+        {
+          "href": "https://gotel.example.org/badguests",
+          "text": "In GoTel"
+        }
+      ],
       "payload": {
         "class": "missed",
         "component": "digest",

@@ -158,6 +158,8 @@ fn a_digest_as_plain_text() {
 
     Made by: a-1
 
+    https://gotel.example.org/badguests
+
     -- 
     GoTel, a dead-man's switch for scheduled jobs
     ");

@@ -116,7 +116,7 @@ fn a_digest_in_gotels_own_format() {
       "srv": "a-1",
       "status": "firing",
       "title": "12 alerts: billing/nightly, billing/hourly, …",
-      "url": null,
+      "url": "https://gotel.example.org/badguests",
       "version": 1
     }
     "#);

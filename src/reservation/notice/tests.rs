@@ -156,6 +156,19 @@ fn digests_unfold_into_digests() {
 }
 
 #[test]
+fn a_digest_leads_to_the_page_of_all_that_are_bad() {
+    let at = |base: &str| {
+        with(notice(Trigger, Missed), |notice| notice.url = Some(format!("{base}/status/billing/a%2Fb")))
+    };
+    for base in ["https://gotel.example.org", "https://example.org/ops/gotel"] {
+        let inner = Notice::digest(&[notice(Trigger, Missed), at(base)], "d-1", DEADLINE, "n");
+        assert_eq!(inner.url, Some(format!("{base}/badguests")));
+        assert_eq!(Notice::digest(&[inner.clone(), at(base)], "d-2", DEADLINE, "n").url, inner.url);
+    }
+    assert_eq!(Notice::digest(&[notice(Trigger, Missed)], "d-1", DEADLINE, "n").url, None);
+}
+
+#[test]
 fn a_digest_of_nothing_does_not_panic() {
     let digest = Notice::digest(&[], "d-1", DEADLINE, "n");
     assert_eq!(digest.digest.unwrap().count, 0);
