@@ -1,7 +1,7 @@
 //! One replica: every part wired, started in order, and ended in order.
 //!
 //! Promises: once [`Replica::start`] returns, check-ins are accepted and every loop runs. While it waits for a
-//! database that is away, the listener answers and the direct path tells ([`arrive`]). Ending it goes
+//! database that is away, the listener answers and the direct path tells (`arrive`). Ending it goes
 //! from the outside in: first nobody is sent here any more (`/readyz`), then requests in flight are
 //! answered, then the check-in queue is flushed and sends in flight end, and last the lease is given back.
 //! A task that ends by itself ends the process: half a monitor is none. The replica's row goes last of all,

@@ -8,7 +8,7 @@
 //!   a day at most. The end is told to those who accepted the beginning, [`BACK_MS`] after the database takes
 //!   writes again, under the same key.
 //! - A process that was restarted meanwhile tells nothing again: what was told stands in a small file
-//!   ([`state`]). A file that cannot be written costs that, and never an alert.
+//!   (`state`). A file that cannot be written costs that, and never an alert.
 //!
 //! Who speaks: replica number r waits r times [`RANK_MS`] longer and stays silent while a peer that is heard
 //! says that it has told the same; nobody is waited for beyond that. A replica that hears from a peer that the
