@@ -223,7 +223,7 @@ async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::Cancellatio
             () = tokio::time::sleep(ORPHANS_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        match orphans::step(&mut session, &routes).await {
+        match orphans::step(&mut session, &routes, &[]).await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => {
                 tracing::warn!(alerters = names.join(", "), "no replica has these alerters: others told")

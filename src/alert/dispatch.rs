@@ -198,7 +198,9 @@ impl Dispatcher {
             }
             let (name, ends_stay) = (self.alerter.name(), self.alerter.folds());
             let claimed_ms = clock::boot_ms();
-            let (folded, claimed) = self.session.fold_and_claim(name, room, &self.srv, ends_stay).await?;
+            let fallback = self.alerter.fallback();
+            let (folded, claimed) =
+                self.session.fold_and_claim(name, room, &self.srv, ends_stay, fallback).await?;
             for claimed in claimed {
                 self.begin(claimed, claimed_ms);
                 step.begun += 1;

@@ -231,7 +231,7 @@ async fn lookup<'i>(tx: &mut Tx, items: &'i [(CheckIn, i64)]) -> Result<(i64, BT
 }
 
 async fn insert_history(tx: &mut Tx, items: &[(CheckIn, i64)], rows: &[(usize, i64, i64)]) -> Result<()> {
-    if let Some(insert) = tx.inner().dialect.json_insert("checkin", &["reservation_id", "at_ms"], "kind")
+    if let Some(insert) = tx.inner().json_insert("checkin", &["reservation_id", "at_ms"], "kind")
         && rows.len() > FEW
     {
         let (plain, told): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|(index, ..)| {
@@ -330,7 +330,7 @@ async fn update_on_time(tx: &mut Tx, rows: &[[i64; 5]]) -> Result<()> {
         return Ok(());
     }
     let dialect = tx.inner().dialect;
-    if let Some(text) = dialect.json_update("reservation", &ON_TIME) {
+    if let Some(text) = tx.inner().json_update("reservation", &ON_TIME) {
         for rows in rows.chunks(CHUNK) {
             let rows: Vec<String> = rows.iter().map(|r| format!("{r:?}")).collect();
             tx.run(sql(text.clone()).bind(format!("[{}]", rows.join(",")))).await?;

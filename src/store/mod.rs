@@ -12,6 +12,7 @@ mod decode;
 pub mod dialect;
 mod error;
 mod evaluate;
+mod handover;
 mod incidents;
 pub mod lease;
 mod listing;
@@ -28,10 +29,11 @@ mod views;
 pub use checkins::{Accepted, CheckIn, Refused};
 pub use error::{Result, StoreError};
 pub use evaluate::{Batch, Change, Closing, Loaded, Open, Opening, Outcome, Subject, Told};
+pub use handover::ORPHAN_AFTER_MS;
 pub use incidents::{Life, SystemKind, SystemReport};
 pub use lease::Leading;
 pub use listing::Tally;
-pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, ORPHAN_AFTER_MS, OutboxState};
+pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, OutboxState};
 pub use purge::{Purged, Retention};
 pub use reservations::{Found, Reserved};
 pub use session::{Rule, Session};
@@ -45,7 +47,7 @@ use session::transact;
 use sqlx::any::AnyConnectOptions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Connections that API calls and pages share.
@@ -70,6 +72,8 @@ pub(crate) struct Inner {
     write_turn: Option<Arc<tokio::sync::Mutex<()>>>,
     /// Added to the database's clock; only tests set it.
     shift_ms: AtomicI64,
+    /// Whether the server has JSON_TABLE; [`Store::migrate`] asks it.
+    json_table: AtomicBool,
     metrics: Arc<Metrics>,
     install_id: OnceLock<String>,
     /// SQLite: the database's file, as configured.
@@ -86,6 +90,18 @@ impl Inner {
             0 => now.to_owned(),
             shift => format!("({now} + ({shift}))"),
         }
+    }
+
+    /// [`Dialect::json_update`], where the server understands it.
+    fn json_update(&self, table: &str, columns: &[&str]) -> Option<String> {
+        let has = self.json_table.load(Ordering::Relaxed);
+        has.then(|| self.dialect.json_update(table, columns)).flatten()
+    }
+
+    /// [`Dialect::json_insert`], where the server understands it.
+    fn json_insert(&self, table: &str, numbers: &[&str], word: &str) -> Option<String> {
+        let has = self.json_table.load(Ordering::Relaxed);
+        has.then(|| self.dialect.json_insert(table, numbers, word)).flatten()
     }
 }
 
@@ -124,6 +140,7 @@ impl Store {
             pool: pool::Pool::new(POOL_SIZE),
             write_turn: (dialect == Dialect::Sqlite).then(Arc::default),
             shift_ms: AtomicI64::new(0),
+            json_table: AtomicBool::new(dialect == Dialect::MySql),
             metrics,
             install_id: OnceLock::new(),
             file,
@@ -140,6 +157,16 @@ impl Store {
     /// Moves this store's idea of the database's clock by `shift_ms` from the true one. For tests.
     pub fn shift_clock(&self, shift_ms: i64) {
         self.inner.shift_ms.store(shift_ms, Ordering::Relaxed);
+    }
+
+    /// Whether bulk writes travel as one JSON text. MySQL and MariaDB can; TiDB and servers of their age cannot.
+    pub fn has_json_table(&self) -> bool {
+        self.inner.json_table.load(Ordering::Relaxed)
+    }
+
+    /// Writes as to a server without JSON_TABLE. For tests.
+    pub fn forget_json_table(&self) {
+        self.inner.json_table.store(false, Ordering::Relaxed);
     }
 
     /// SQLite: whether the database's file or its write-ahead log was deleted while in use. Ask only after a

@@ -34,10 +34,13 @@ can_be_root() {
   [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
 }
 
-# The lock lasts as long as this script: two runs on one machine never install at the same time.
+# The lock lasts as long as this script: two runs on one machine never install at the same time. Held already,
+# also by the shell around this one, it is not taken again: that would wait for itself.
 lock_installs() {
+  [ -z "${installs_locked:-}" ] || return 0
   exec 9>"$cache/install.lock"
   flock -w 900 9 || die "another run has been installing for 15 minutes"
+  installs_locked=1
 }
 
 # need_packages PACKAGE…: installs the Debian packages that are missing. No service of theirs starts.

@@ -238,8 +238,9 @@ async fn row_29_a_lock_that_keeps_the_evaluator_waiting_for_a_minute_is_told_and
         let bodies: Vec<_> =
             hook.requests().iter().map(|r| String::from_utf8_lossy(&r.body).into_owned()).collect();
         let wanted = format!("\"event\":\"{event}\"");
-        let found =
-            bodies.iter().any(|body| body.contains("\"component\":\"coordinator-stalled\"") && body.contains(&wanted));
+        let found = bodies
+            .iter()
+            .any(|body| body.contains("\"component\":\"coordinator-stalled\"") && body.contains(&wanted));
         if found { Ok(()) } else { Err(bodies.join("\n")) }
     };
     eventually(Duration::from_secs(90), "the stall to be told", async || told("trigger").await).await;

@@ -3,6 +3,8 @@
 mod checkins;
 mod embedded;
 mod faults;
+mod galera;
+mod handover;
 mod lease;
 mod outbox;
 mod purge;
