@@ -3,7 +3,9 @@
 //! The same connection asks the server once whether it has JSON_TABLE, on which the quickest bulk writes rest.
 //!
 //! Two replicas starting at once: a server-wide named lock makes them take turns, and an SQLite file is
-//! locked by its one process. A replica that finds nothing to do runs no DDL, so its
+//! locked by its one process. Named locks of the nodes of a cluster (Galera, Group Replication) do not meet, and
+//! two that run one migration there leave it half done for ever; so a row gives the turn as well: of two that write
+//! it only one can commit. Who dies with the turn holds it for two minutes at most. A replica that finds nothing to do runs no DDL, so its
 //! database user needs no such right.
 
 use super::dialect::Dialect;
@@ -43,10 +45,16 @@ impl Store {
             let mut conn = self.inner.connect().await?;
             let missing = pending(&self.inner, &mut conn, migrator).await?;
             if missing > 0 {
-                if self.inner.dialect == Dialect::MySql {
-                    take_turn(&mut conn).await?;
+                let me = uuid::Uuid::new_v4().to_string();
+                let shared = self.inner.dialect == Dialect::MySql;
+                if shared && !take_turn(&self.inner, &mut conn, &me).await? {
+                    return Err(StoreError::Contended("another replica is migrating the schema".into()));
                 }
-                migrator.run(&mut conn).await.map_err(|e| explain(e, newest))?;
+                let outcome = migrator.run(&mut conn).await;
+                if shared {
+                    end_turn(&mut conn, &me).await?;
+                }
+                outcome.map_err(|e| explain(e, newest))?;
             }
             if self.inner.dialect == Dialect::MySql && !has_json_table(&mut conn).await? {
                 self.inner.json_table.store(false, Ordering::Relaxed);
@@ -75,8 +83,11 @@ impl Store {
                  VALUES ('coordinator', 0, 0, '', '', 0, 0, 0, 0){known}"
             );
             tx.run(sql(lease)).await?;
-            let row = tx.one(sql("SELECT install_id FROM meta WHERE id = 1")).await?;
-            Ok(row.try_get::<String, _>(0)?)
+            match tx.maybe(sql("SELECT install_id FROM meta WHERE id = 1")).await? {
+                Some(row) => Ok(row.try_get::<String, _>(0)?),
+                // Galera, when another node inserts it in the same moment: our transaction is undone without a word.
+                None => Err(StoreError::Contended("another replica writes the identity".into())),
+            }
         })?;
         // A second call finds the same identity.
         let _ = self.inner.install_id.set(id);
@@ -84,16 +95,39 @@ impl Store {
     }
 }
 
-/// Waits until no other replica migrates; the lock goes with the connection. (sqlx takes one of its own, but
-/// waits for it `-1` seconds, which MariaDB takes for not at all.)
-async fn take_turn(conn: &mut sqlx::AnyConnection) -> Result<()> {
+/// Waits until no other replica of this server migrates, and takes the turn among those of other nodes; false: one
+/// of them has it. (sqlx takes a named lock of its own, but waits for it `-1` seconds, which MariaDB takes for not
+/// at all.)
+async fn take_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> Result<bool> {
     // DDL waits for whoever is at work on the old tables.
     sqlx::query("SET SESSION lock_wait_timeout = 60").execute(&mut *conn).await?;
+    // Goes with the connection.
     let lock = "SELECT GET_LOCK(LEFT(CONCAT('gotel.migrate.', DATABASE()), 64), 100)";
-    match sqlx::query(lock).fetch_one(&mut *conn).await?.try_get::<Option<i64>, _>(0)? {
-        Some(1) => Ok(()),
-        _ => Err(StoreError::Contended("another replica is migrating the schema".into())),
+    if sqlx::query(lock).fetch_one(&mut *conn).await?.try_get::<Option<i64>, _>(0)? != Some(1) {
+        return Ok(false);
     }
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS migration_turn (id SMALLINT NOT NULL PRIMARY KEY, holder VARCHAR(36) NOT NULL, \
+         until_ms BIGINT NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+    )
+    .execute(&mut *conn)
+    .await
+    .map_err(|e| explain(MigrateError::Execute(e), 0))?;
+    let known = inner.dialect.or_nothing("id");
+    let row = format!("INSERT INTO migration_turn (id, holder, until_ms) VALUES (1, '', 0){known}");
+    sql(row).execute(&mut *conn).await?;
+    let now = inner.now_expr();
+    let text = format!(
+        "UPDATE migration_turn SET holder = ?, until_ms = {now} + ? WHERE id = 1 AND until_ms < {now}"
+    );
+    let turn_ms = i64::try_from(LIMIT.as_millis()).unwrap_or(i64::MAX);
+    Ok(sql(text).bind(me.to_owned()).bind(turn_ms).execute(&mut *conn).await?.rows_affected() == 1)
+}
+
+async fn end_turn(conn: &mut sqlx::AnyConnection, me: &str) -> Result<()> {
+    let text = "UPDATE migration_turn SET until_ms = 0 WHERE holder = ?";
+    sql(text).bind(me.to_owned()).execute(conn).await?;
+    Ok(())
 }
 
 /// Whether the server has JSON_TABLE (MySQL 8, MariaDB 10.6; TiDB does not).

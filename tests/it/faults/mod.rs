@@ -2,11 +2,13 @@
 //! receivers that misbehave, clocks, disks, and input that means harm. Tests named `row_NN_…` are rows of the
 //! fault matrix (reliability, 5b); each ends with what must hold after any fault ([`invariants`]).
 
+mod alerters;
 mod clock;
 mod commands;
 mod database;
 mod embedded;
 mod endpoints;
+mod galera;
 mod input;
 mod invariants;
 mod network;

@@ -99,6 +99,13 @@ on_every_database!(a_migration_that_broke_off_is_explained);
 async fn a_migration_that_broke_off_is_explained(db: TestDb) {
     let mut f = Fixture::new(db).await;
     f.sql("UPDATE _sqlx_migrations SET success = 0 WHERE version = 1").await;
+    if !f.is_embedded() {
+        // On another node of a cluster it may be under way.
+        f.sql("UPDATE migration_turn SET holder = 'another', until_ms = 99999999999999").await;
+        let refused = f.replica().migrate().await.unwrap_err();
+        assert!(matches!(refused, StoreError::Contended(_)), "{refused:?}");
+        f.sql("UPDATE migration_turn SET until_ms = 1").await;
+    }
     let refused = f.replica().migrate().await.unwrap_err().to_string();
     assert!(refused.contains("migration 1 broke off half-way"), "{refused}");
     assert!(refused.contains("gotel migrate"), "{refused}");

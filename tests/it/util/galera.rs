@@ -53,8 +53,8 @@ impl GaleraDb {
     }
 
     /// The database by way of the node it was made through, for what works on any database.
-    pub fn db(&self) -> &TestDb {
-        &self.db
+    pub fn into_db(self) -> TestDb {
+        self.db
     }
 
     /// Waits until every node has applied what is committed anywhere.
