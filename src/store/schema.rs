@@ -2,27 +2,37 @@
 //!
 //! The same connection asks the server once whether it has JSON_TABLE, on which the quickest bulk writes rest.
 //!
-//! Two replicas starting at once: a server-wide named lock makes them take turns, and an SQLite file is
-//! locked by its one process. Named locks of the nodes of a cluster (Galera, Group Replication) do not meet, and
-//! two that run one migration there leave it half done for ever; so a row gives the turn as well: of two that write
-//! it only one can commit. Who dies with the turn holds it for two minutes at most. A replica that finds nothing to do runs no DDL, so its
+//! Two replicas starting at once: a row gives the turn, also between the nodes of a cluster (Galera, Group
+//! Replication), as of two that write it one only can commit. (Named locks end at the node; two that ran one migration
+//! on two nodes would leave it half done for ever.) Who dies with the turn holds it for two minutes at most. An SQLite
+//! file is locked by its one process. A replica that finds nothing to do runs no DDL, so its
 //! database user needs no such right.
 
 use super::dialect::Dialect;
 use super::error::{Result, StoreError};
 use super::session::{Rule, sql, transact};
 use super::{Inner, Store};
+use crate::clock;
 use sqlx::Row;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-static MYSQL: Migrator = sqlx::migrate!("migrations/mysql");
+// sqlx takes a named lock otherwise, which does not lock on a cluster and is refused by Percona's.
+static MYSQL: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("migrations/mysql");
+    migrator.set_locking(false);
+    migrator
+});
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Long enough for one replica to wait while another migrates.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long to wait for another replica's migration before the caller is told.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a migration run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +60,9 @@ impl Store {
                 if shared && !take_turn(&self.inner, &mut conn, &me).await? {
                     return Err(StoreError::Contended("another replica is migrating the schema".into()));
                 }
-                let outcome = migrator.run(&mut conn).await;
-                if shared {
-                    end_turn(&mut conn, &me).await?;
-                }
-                outcome.map_err(|e| explain(e, newest))?;
+                let outcome = migrator.run(&mut conn).await.map_err(|e| explain(e, newest));
+                let ended = if shared { end_turn(&mut conn, &me).await } else { Ok(()) };
+                outcome.and(ended)?;
             }
             if self.inner.dialect == Dialect::MySql && !has_json_table(&mut conn).await? {
                 self.inner.json_table.store(false, Ordering::Relaxed);
@@ -95,17 +103,10 @@ impl Store {
     }
 }
 
-/// Waits until no other replica of this server migrates, and takes the turn among those of other nodes; false: one
-/// of them has it. (sqlx takes a named lock of its own, but waits for it `-1` seconds, which MariaDB takes for not
-/// at all.)
+/// Waits for the turn to migrate; false: another replica has it, and keeps it.
 async fn take_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> Result<bool> {
     // DDL waits for whoever is at work on the old tables.
     sqlx::query("SET SESSION lock_wait_timeout = 60").execute(&mut *conn).await?;
-    // Goes with the connection.
-    let lock = "SELECT GET_LOCK(LEFT(CONCAT('gotel.migrate.', DATABASE()), 64), 100)";
-    if sqlx::query(lock).fetch_one(&mut *conn).await?.try_get::<Option<i64>, _>(0)? != Some(1) {
-        return Ok(false);
-    }
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS migration_turn (id SMALLINT NOT NULL PRIMARY KEY, holder VARCHAR(36) NOT NULL, \
          until_ms BIGINT NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
@@ -113,15 +114,33 @@ async fn take_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> R
     .execute(&mut *conn)
     .await
     .map_err(|e| explain(MigrateError::Execute(e), 0))?;
-    let known = inner.dialect.or_nothing("id");
+    let began_us = clock::boot_us();
+    while !try_turn(inner, conn, me).await? {
+        if clock::since_us(began_us) >= PATIENCE {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(true)
+}
+
+async fn try_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> Result<bool> {
+    let (now, known) = (inner.now_expr(), inner.dialect.or_nothing("id"));
     let row = format!("INSERT INTO migration_turn (id, holder, until_ms) VALUES (1, '', 0){known}");
-    sql(row).execute(&mut *conn).await?;
-    let now = inner.now_expr();
-    let text = format!(
+    let take = format!(
         "UPDATE migration_turn SET holder = ?, until_ms = {now} + ? WHERE id = 1 AND until_ms < {now}"
     );
     let turn_ms = i64::try_from(LIMIT.as_millis()).unwrap_or(i64::MAX);
-    Ok(sql(text).bind(me.to_owned()).bind(turn_ms).execute(&mut *conn).await?.rows_affected() == 1)
+    let mut tried = sql(row).execute(&mut *conn).await;
+    if tried.is_ok() {
+        tried = sql(take).bind(me.to_owned()).bind(turn_ms).execute(&mut *conn).await;
+    }
+    match tried.map_err(StoreError::from) {
+        Ok(done) => Ok(done.rows_affected() == 1),
+        // Of two nodes' writes one was refused: look again.
+        Err(StoreError::Contended(_)) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 async fn end_turn(conn: &mut sqlx::AnyConnection, me: &str) -> Result<()> {
