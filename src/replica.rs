@@ -29,7 +29,7 @@ use crate::peers::{self, Peers};
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
 use crate::store::dialect::Dialect;
-use crate::store::{Session, Store, StoreError};
+use crate::store::{ORPHAN_AFTER_MS, Session, Store, StoreError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,6 +304,13 @@ async fn warn_of_losses(store: &Store) {
     }
 }
 
+/// The alerters that live replicas have, as their rows say; without `peers:` there are no rows.
+async fn elsewhere(store: &Store) -> Result<Vec<String>, StoreError> {
+    let rows = store.replicas().await?;
+    let live = rows.into_iter().filter(|row| row.beat_age_ms <= ORPHAN_AFTER_MS);
+    Ok(live.flat_map(|row| row.alerters).collect())
+}
+
 /// Looks for notices whose alerter nobody has.
 async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::CancellationToken) {
     let mut session = store.session();
@@ -312,7 +319,11 @@ async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::Cancellatio
             () = tokio::time::sleep(ORPHANS_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        match orphans::step(&mut session, &routes).await {
+        let outcome = match elsewhere(&store).await {
+            Ok(elsewhere) => orphans::step(&mut session, &routes, &elsewhere).await,
+            Err(e) => Err(e),
+        };
+        match outcome {
             Ok(names) if names.is_empty() => {}
             Ok(names) => {
                 tracing::warn!(alerters = names.join(", "), "no replica has these alerters: others told")

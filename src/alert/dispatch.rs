@@ -217,13 +217,15 @@ impl Dispatcher {
         let (name, ends_stay) = (self.alerter.name(), self.alerter.folds());
         let claimed = match self.session.anything_to_send(name).await {
             Ok(false) => Ok((0, Vec::new())),
-            Ok(true) => self.session.fold_and_claim(name, room, &self.srv, ends_stay).await,
+            Ok(true) => {
+                self.session.fold_and_claim(name, room, &self.srv, ends_stay, self.alerter.fallback()).await
+            }
             Err(e) => Err(e),
         };
         match claimed {
             // Where tables are locked, there may be something to tell about just that.
             Err(e @ (StoreError::Contended(_) | StoreError::Timeout(..))) => {
-                match self.session.claim_own(name, room).await {
+                match self.session.claim_own(name, room, self.alerter.fallback().is_some()).await {
                     Ok(own) if !own.is_empty() => Ok((0, own)),
                     _ => Err(e),
                 }

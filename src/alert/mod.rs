@@ -121,6 +121,11 @@ pub trait Alerter: Send + Sync {
         false
     }
 
+    /// For an alerter that sends to addresses: those that hear what names none. None: it has one target.
+    fn fallback(&self) -> Option<&[String]> {
+        None
+    }
+
     /// Tries once. May be cancelled at any point, and may be called again with the same delivery.
     fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Outcome>;
 }

@@ -1,5 +1,6 @@
-//! Notices for an alerter that no replica has (renamed, removed, configured elsewhere): told by the default
-//! alerters instead, saying so. A miss is never silent because of a name.
+//! Notices for an alerter that no replica has (renamed, removed): told by the default alerters instead, saying so.
+//! A miss is never silent because of a name. An alerter that some live replica has is that replica's matter, also
+//! while its receiver fails and nothing of it is claimed.
 //!
 //! One loop of one replica calls [`step`] every now and then; that two do is harmless, as a row is taken
 //! over once.
@@ -8,13 +9,15 @@ use crate::reservation::Notice;
 use crate::reservation::routing::Routes;
 use crate::store::{NewDelivery, Result, Session};
 
-/// Hands over what has waited for a minute (`store::ORPHAN_AFTER_MS`). Returns the names of the missing
-/// alerters, for a log line.
+/// Hands over what has waited for a minute (`store::ORPHAN_AFTER_MS`). `elsewhere`: the alerters that the other
+/// live replicas have; empty for a replica that is alone. Returns the names of the missing alerters, for a log line.
 ///
 /// # Errors
 /// The store's; the next step tries again.
-pub async fn step(session: &mut Session, routes: &Routes) -> Result<Vec<String>> {
-    session.adopt_orphans(&routes.names(), |missing, notice| replacements(routes, missing, notice)).await
+pub async fn step(session: &mut Session, routes: &Routes, elsewhere: &[String]) -> Result<Vec<String>> {
+    let mut known = routes.names();
+    known.extend_from_slice(elsewhere);
+    session.adopt_orphans(&known, |missing, notice| replacements(routes, missing, notice)).await
 }
 
 fn replacements(routes: &Routes, missing: &str, notice: &Notice) -> Vec<NewDelivery> {

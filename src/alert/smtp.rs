@@ -49,6 +49,7 @@ pub struct Smtp {
     mechanism: Mechanism,
     from: Mailbox,
     hello: ClientId,
+    fallback: Vec<String>,
 }
 
 impl std::fmt::Debug for Smtp {
@@ -101,6 +102,7 @@ impl Smtp {
                 Auth::Login => Mechanism::Login,
             },
             from: config.from.clone(),
+            fallback: config.to.clone(),
             hello: config.ehlo.clone().map_or_else(ClientId::default, ClientId::Domain),
             name,
         })
@@ -242,6 +244,10 @@ impl Alerter for Smtp {
 
     fn kind(&self) -> &'static str {
         "smtp"
+    }
+
+    fn fallback(&self) -> Option<&[String]> {
+        Some(&self.fallback)
     }
 
     fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Outcome> {

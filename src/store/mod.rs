@@ -14,6 +14,7 @@ pub mod durability;
 mod endpoints;
 mod error;
 mod evaluate;
+mod handover;
 mod held;
 mod incidents;
 pub mod lease;
@@ -36,11 +37,12 @@ mod views;
 pub use checkins::{Accepted, CheckIn, Refused};
 pub use error::{Result, StoreError};
 pub use evaluate::{Batch, Change, Closing, Digested, DueRow, Loaded, Open, Opening, Outcome, Subject, Told};
+pub use handover::ORPHAN_AFTER_MS;
 pub use incidents::{Life, SystemKind, SystemReport, undecidable_subject};
 pub use lease::Leading;
 pub use listing::Tally;
 pub use outages::{Found as MarkFound, Mark};
-pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, ORPHAN_AFTER_MS, OutboxState};
+pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, OutboxState};
 pub use purge::{Purged, Retention};
 pub use replicas::{Claim, OwnBeat, ReplicaRow, Roll};
 pub use reservations::{Found, Reserved};
@@ -54,7 +56,7 @@ use dialect::Dialect;
 use endpoints::Endpoints;
 use session::transact;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Connections that API calls and pages share.
@@ -80,6 +82,8 @@ pub(crate) struct Inner {
     /// Added to the database's clock; only tests set it.
     shift_ms: AtomicI64,
     offset: outages::Offset,
+    /// Whether the server has JSON_TABLE; [`Store::migrate`] asks it.
+    json_table: AtomicBool,
     metrics: Arc<Metrics>,
     install_id: OnceLock<String>,
     /// SQLite: the database's file, as configured.
@@ -96,6 +100,18 @@ impl Inner {
             0 => now.to_owned(),
             shift => format!("({now} + ({shift}))"),
         }
+    }
+
+    /// [`Dialect::json_update`], where the server understands it.
+    fn json_update(&self, table: &str, columns: &[&str]) -> Option<String> {
+        let has = self.json_table.load(Ordering::Relaxed);
+        has.then(|| self.dialect.json_update(table, columns)).flatten()
+    }
+
+    /// [`Dialect::json_insert`], where the server understands it.
+    fn json_insert(&self, table: &str, numbers: &[&str], word: &str) -> Option<String> {
+        let has = self.json_table.load(Ordering::Relaxed);
+        has.then(|| self.dialect.json_insert(table, numbers, word)).flatten()
     }
 }
 
@@ -152,6 +168,7 @@ impl Store {
             write_turn: (dialect == Dialect::Sqlite).then(Arc::default),
             shift_ms: AtomicI64::new(0),
             offset: outages::Offset::default(),
+            json_table: AtomicBool::new(dialect == Dialect::MySql),
             metrics,
             install_id: OnceLock::new(),
             file,
@@ -168,6 +185,16 @@ impl Store {
     /// Moves this store's idea of the database's clock by `shift_ms` from the true one. For tests.
     pub fn shift_clock(&self, shift_ms: i64) {
         self.inner.shift_ms.store(shift_ms, Ordering::Relaxed);
+    }
+
+    /// Whether bulk writes travel as one JSON text. MySQL and MariaDB can; TiDB and servers of their age cannot.
+    pub fn has_json_table(&self) -> bool {
+        self.inner.json_table.load(Ordering::Relaxed)
+    }
+
+    /// Writes as to a server without JSON_TABLE. For tests.
+    pub fn forget_json_table(&self) {
+        self.inner.json_table.store(false, Ordering::Relaxed);
     }
 
     /// SQLite: whether the database's file or its write-ahead log was deleted while in use. Ask only after a

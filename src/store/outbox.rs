@@ -13,6 +13,7 @@
 
 use super::dialect::{by_bytes, chunks, marks};
 use super::error::{Result, StoreError};
+use super::handover;
 use super::held::{self, free};
 use super::payload::payload;
 use super::session::{Rule, Session, Tx, sql, transact};
@@ -25,9 +26,6 @@ use std::time::Duration;
 
 /// How long a claim is good for: longer than the longest send (30 s), shorter than patience.
 pub const CLAIM_MS: i64 = 90_000;
-
-/// A row nobody claimed for this long falls to the default alerters.
-pub const ORPHAN_AFTER_MS: i64 = 60_000;
 
 /// A row to insert.
 #[derive(Debug, Clone, PartialEq)]
@@ -202,32 +200,38 @@ impl Session {
         transact!(&mut *self, Rule::named("outbox_claim"), |tx| {
             let now = tx.now_ms().await?;
             release_expired(tx, alerter, now).await?;
-            let ids = due(tx, alerter, now, limit).await?;
+            let ids = due(tx, alerter, now, limit, false).await?;
             take(tx, &ids, &token, now, held::AGED_FROM).await
         })
     }
 
     /// [`Session::fold_storms`] and [`Session::claim`] as one, so that nothing leaves alone that was written
-    /// between the two and belongs into a digest. `ends_stay`: as in [`Session::fold_storms_but_ends`]. Returns
-    /// how many were folded; their digest is claimed by the next call.
+    /// between the two and belongs into a digest. `ends_stay`: as in [`Session::fold_storms_but_ends`].
+    /// `fallback`: Some for an alerter that sends to addresses, and then those for notices that name none; rows
+    /// without a recipient are spread first ([`super::handover`]). Returns how many were folded; their digest is claimed by the next
+    /// call.
     pub async fn fold_and_claim(
         &mut self,
         alerter: &str,
         limit: usize,
         srv: &str,
         ends_stay: bool,
+        fallback: Option<&[String]>,
     ) -> Result<(usize, Vec<Claimed>)> {
         let token = uuid::Uuid::new_v4().to_string();
         transact!(&mut *self, Rule::named("outbox_claim").within(Duration::from_secs(10)), |tx| {
             let now = tx.now_ms().await?;
             release_expired(tx, alerter, now).await?;
-            let ids = due(tx, alerter, now, limit).await?;
+            if let Some(fallback) = fallback {
+                handover::spread(tx, alerter, fallback, now).await?;
+            }
+            let ids = due(tx, alerter, now, limit, fallback.is_some()).await?;
             if ids.is_empty() {
                 return Ok((0, Vec::new()));
             }
             // Folding sees at least what `due` saw; what it takes is no longer pending.
             let which = if ends_stay { OPENING } else { ALL };
-            let folded = fold_all(tx, alerter, srv, now, which).await?;
+            let folded = fold_all(tx, alerter, srv, now, which, fallback.is_some()).await?;
             Ok((folded, take(tx, &ids, &token, now, held::AGED_FROM).await?))
         })
     }
@@ -274,77 +278,9 @@ impl Session {
     async fn fold_where(&mut self, alerter: &str, srv: &str, which: &'static str) -> Result<usize> {
         transact!(&mut *self, Rule::named("outbox_fold").within(Duration::from_secs(10)), |tx| {
             let now = tx.now_ms().await?;
-            fold_all(tx, alerter, srv, now, which).await
+            fold_all(tx, alerter, srv, now, which, false).await
         })
     }
-
-    /// Hands rows whose alerter no replica has claimed for a minute to others: `replace` says what to send
-    /// instead. Returns the names of the alerters nobody has.
-    pub async fn adopt_orphans(
-        &mut self,
-        known: &[String],
-        replace: impl Fn(&str, &Notice) -> Vec<NewDelivery>,
-    ) -> Result<Vec<String>> {
-        transact!(&mut *self, Rule::named("outbox_orphans"), |tx| {
-            let now = tx.now_ms().await?;
-            // A claim that ran out counts, too: whoever made it no longer has the alerter, or no longer runs.
-            let mut query = sql(format!(
-                "SELECT d.id, d.alerter, d.payload FROM delivery d WHERE d.alerter NOT IN ({}) \
-                 AND ((d.state = 'pending' AND d.next_ms < ?) OR (d.state = 'inflight' AND d.claim_until_ms < ?)) \
-                 AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
-                 AND e.alerter = d.alerter AND e.recipient = d.recipient \
-                 AND e.event_no < d.event_no AND e.state IN ('pending', 'inflight')) \
-                 AND {} ORDER BY d.id LIMIT 200",
-                marks(known.len().max(1)),
-                // Nobody could claim what was held.
-                free(&tx.inner().now_expr(), ORPHAN_AFTER_MS)
-            ));
-            if known.is_empty() {
-                query = query.bind("");
-            }
-            for name in known {
-                query = query.bind(name.clone());
-            }
-            let before = now - ORPHAN_AFTER_MS;
-            let mut names = Vec::new();
-            for row in tx.all(query.bind(before).bind(before)).await? {
-                let (id, alerter, payload): (i64, String, String) =
-                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                adopt(tx, now, id, &payload, |notice| replace(&alerter, notice)).await?;
-                if !names.contains(&alerter) {
-                    names.push(alerter);
-                }
-            }
-            Ok(names)
-        })
-    }
-}
-
-/// Replaces one orphan, unless there is nothing to replace it with: then it stays, for everybody to see.
-async fn adopt(
-    tx: &mut Tx,
-    now: i64,
-    id: i64,
-    payload: &str,
-    replace: impl FnOnce(&Notice) -> Vec<NewDelivery>,
-) -> Result<()> {
-    let (state, why, rows) = match serde_json::from_str::<Notice>(payload) {
-        Ok(notice) => {
-            let why = "no replica has this alerter: told by the default alerters instead".to_owned();
-            (OutboxState::Superseded, why, replace(&notice))
-        }
-        Err(e) => (OutboxState::Dead, format!("the stored notice cannot be read: {e}"), Vec::new()),
-    };
-    if rows.is_empty() && state == OutboxState::Superseded {
-        return Ok(());
-    }
-    let text = "UPDATE delivery SET state = ?, done_ms = ?, error = ?, claim_token = NULL, claim_until_ms = NULL \
-         WHERE id = ? AND (state = 'pending' OR (state = 'inflight' AND claim_until_ms < ?))";
-    let query = sql(text).bind(state.as_str()).bind(now).bind(clip(&why)).bind(id);
-    if tx.run(query.bind(now - ORPHAN_AFTER_MS)).await?.rows_affected() == 1 {
-        insert(tx, now, &rows).await?;
-    }
-    Ok(())
 }
 
 async fn release_expired(tx: &mut Tx, alerter: &str, now: i64) -> Result<()> {
@@ -364,12 +300,14 @@ const DIGEST_FIRST: &str = "AND NOT EXISTS (SELECT 1 FROM delivery m JOIN delive
      AND m.alerter = d.alerter AND m.recipient = d.recipient AND m.event_no < d.event_no \
      AND m.state = 'digested' AND g.state IN ('pending', 'inflight'))";
 
-async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize) -> Result<Vec<i64>> {
+/// What is due, oldest first; `addressed`: without what has no recipient (yet, see [`super::handover`]).
+async fn due(tx: &mut Tx, alerter: &str, now: i64, limit: usize, addressed: bool) -> Result<Vec<i64>> {
+    let which = if addressed { "AND d.recipient <> ''" } else { "" };
     let free = free(&tx.inner().now_expr(), 0);
     let rows = tx
         .all(
             sql(format!(
-                "SELECT d.id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.next_ms <= ? \
+                "SELECT d.id FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? AND d.next_ms <= ? {which} \
                  AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.incident_id = d.incident_id \
                  AND e.alerter = d.alerter AND e.recipient = d.recipient AND e.event_no < d.event_no \
                  AND e.state IN ('pending', 'inflight')) AND {free} \
@@ -430,18 +368,29 @@ pub(super) async fn take(
                 notice,
             }),
             // Written by a newer program, or damaged: visible as a dead letter, in nobody's way.
-            Err(e) => {
-                let dead = "UPDATE delivery SET state = 'dead', done_ms = ?, error = ? WHERE id = ?";
-                let why = format!("the stored notice cannot be read: {e}");
-                tx.run(sql(dead).bind(now).bind(clip(&why)).bind(id)).await?;
-            }
+            Err(e) => bury(tx, id, now, &e).await?,
         }
     }
     Ok(claimed)
 }
 
-/// Folds for each recipient of `alerter` where the storm rule asks for it.
-async fn fold_all(tx: &mut Tx, alerter: &str, srv: &str, now: i64, which: &'static str) -> Result<usize> {
+/// Gives up a row whose payload cannot be read.
+pub(super) async fn bury(tx: &mut Tx, id: i64, now: i64, e: &serde_json::Error) -> Result<()> {
+    let dead = "UPDATE delivery SET state = 'dead', done_ms = ?, error = ? WHERE id = ?";
+    let why = format!("the stored notice cannot be read: {e}");
+    tx.run(sql(dead).bind(now).bind(clip(&why)).bind(id)).await?;
+    Ok(())
+}
+
+/// Folds for each recipient of `alerter` where the storm rule asks for it; `addressed`: as in [`due`].
+async fn fold_all(
+    tx: &mut Tx,
+    alerter: &str,
+    srv: &str,
+    now: i64,
+    which: &'static str,
+    addressed: bool,
+) -> Result<usize> {
     let text = format!(
         "SELECT d.recipient, COUNT(*), COUNT(d.grp) FROM delivery d WHERE d.state = 'pending' AND d.alerter = ? \
          AND d.next_ms <= ? AND d.{which} AND {} GROUP BY d.recipient HAVING COUNT(*) > 1",
@@ -452,6 +401,9 @@ async fn fold_all(tx: &mut Tx, alerter: &str, srv: &str, now: i64, which: &'stat
     for row in waiting {
         let (recipient, count, grouped): (String, i64, i64) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if addressed && recipient.is_empty() {
+            continue;
+        }
         let sent: i64 = tx
             .one(
                 sql("SELECT COUNT(*) FROM delivery WHERE alerter = ? AND recipient = ? AND done_ms > ? \

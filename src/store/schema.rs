@@ -1,7 +1,11 @@
 //! Migrations, and the refusal to work on a schema that this program does not know.
 //!
-//! Two replicas starting at once: a server-wide named lock makes them take turns, and an SQLite file is
-//! locked by its one process. A replica that finds nothing to do runs no DDL, so its
+//! The same connection asks the server once whether it has JSON_TABLE, on which the quickest bulk writes rest.
+//!
+//! Two replicas starting at once: a row gives the turn, also between the nodes of a cluster (Galera, Group
+//! Replication), as of two that write it one only can commit. (Named locks end at the node; two that ran one migration
+//! on two nodes would leave it half done for ever.) Who dies with the turn holds it for two minutes at most. An SQLite
+//! file is locked by its one process. A replica that finds nothing to do runs no DDL, so its
 //! database user needs no such right.
 //!
 //! A newer program migrates while this one runs (a rolling update): each migration leaves the program before it
@@ -11,16 +15,27 @@ use super::dialect::Dialect;
 use super::error::{Result, StoreError};
 use super::session::{Rule, sql, transact};
 use super::{Inner, Store};
+use crate::clock;
 use sqlx::Row;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-static MYSQL: Migrator = sqlx::migrate!("migrations/mysql");
+// sqlx takes a named lock otherwise, which does not lock on a cluster and is refused by Percona's.
+static MYSQL: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("migrations/mysql");
+    migrator.set_locking(false);
+    migrator
+});
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Long enough for one replica to wait while another migrates.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long to wait for another replica's migration before the caller is told.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a migration run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +58,17 @@ impl Store {
             let mut conn = self.inner.connect().await?.conn;
             let missing = pending(&self.inner, &mut conn, migrator).await?;
             if missing > 0 {
-                if self.inner.dialect == Dialect::MySql {
-                    take_turn(&mut conn).await?;
+                let me = uuid::Uuid::new_v4().to_string();
+                let shared = self.inner.dialect == Dialect::MySql;
+                if shared && !take_turn(&self.inner, &mut conn, &me).await? {
+                    return Err(StoreError::Contended("another replica is migrating the schema".into()));
                 }
-                migrator.run(&mut conn).await.map_err(|e| explain(e, newest))?;
+                let outcome = migrator.run(&mut conn).await.map_err(|e| explain(e, newest));
+                let ended = if shared { end_turn(&mut conn, &me).await } else { Ok(()) };
+                outcome.and(ended)?;
+            }
+            if self.inner.dialect == Dialect::MySql && !has_json_table(&mut conn).await? {
+                self.inner.json_table.store(false, Ordering::Relaxed);
             }
             Ok::<_, StoreError>(Migrated { applied: missing, version: newest })
         };
@@ -81,8 +103,11 @@ impl Store {
                  VALUES ('coordinator', 0, 0, '', '', 0, 0, 0, 0){known}"
             );
             tx.run(sql(lease)).await?;
-            let row = tx.one(sql("SELECT install_id FROM meta WHERE id = 1")).await?;
-            Ok(row.try_get::<String, _>(0)?)
+            match tx.maybe(sql("SELECT install_id FROM meta WHERE id = 1")).await? {
+                Some(row) => Ok(row.try_get::<String, _>(0)?),
+                // Galera, when another node inserts it in the same moment: our transaction is undone without a word.
+                None => Err(StoreError::Contended("another replica writes the identity".into())),
+            }
         })?;
         // A second call finds the same identity.
         let _ = self.inner.install_id.set(id);
@@ -90,15 +115,64 @@ impl Store {
     }
 }
 
-/// Waits until no other replica migrates; the lock goes with the connection. (sqlx takes one of its own, but
-/// waits for it `-1` seconds, which MariaDB takes for not at all.)
-async fn take_turn(conn: &mut sqlx::AnyConnection) -> Result<()> {
+/// Waits for the turn to migrate; false: another replica has it, and keeps it.
+async fn take_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> Result<bool> {
     // DDL waits for whoever is at work on the old tables.
     sqlx::query("SET SESSION lock_wait_timeout = 60").execute(&mut *conn).await?;
-    let lock = "SELECT GET_LOCK(LEFT(CONCAT('gotel.migrate.', DATABASE()), 64), 100)";
-    match sqlx::query(lock).fetch_one(&mut *conn).await?.try_get::<Option<i64>, _>(0)? {
-        Some(1) => Ok(()),
-        _ => Err(StoreError::Contended("another replica is migrating the schema".into())),
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS migration_turn (id SMALLINT NOT NULL PRIMARY KEY, holder VARCHAR(36) NOT NULL, \
+         until_ms BIGINT NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+    )
+    .execute(&mut *conn)
+    .await
+    .map_err(|e| explain(MigrateError::Execute(e), 0))?;
+    let began_us = clock::boot_us();
+    while !try_turn(inner, conn, me).await? {
+        if clock::since_us(began_us) >= PATIENCE {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(true)
+}
+
+async fn try_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> Result<bool> {
+    let (now, known) = (inner.now_expr(), inner.dialect.or_nothing("id"));
+    let row = format!("INSERT INTO migration_turn (id, holder, until_ms) VALUES (1, '', 0){known}");
+    let take = format!(
+        "UPDATE migration_turn SET holder = ?, until_ms = {now} + ? WHERE id = 1 AND until_ms < {now}"
+    );
+    let turn_ms = i64::try_from(LIMIT.as_millis()).unwrap_or(i64::MAX);
+    let mut tried = sql(row).execute(&mut *conn).await;
+    if tried.is_ok() {
+        tried = sql(take).bind(me.to_owned()).bind(turn_ms).execute(&mut *conn).await;
+    }
+    match tried.map_err(StoreError::from) {
+        Ok(done) => Ok(done.rows_affected() == 1),
+        // Of two nodes' writes one was refused: look again.
+        Err(StoreError::Contended(_)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+async fn end_turn(conn: &mut sqlx::AnyConnection, me: &str) -> Result<()> {
+    let text = "UPDATE migration_turn SET until_ms = 0 WHERE holder = ?";
+    sql(text).bind(me.to_owned()).execute(conn).await?;
+    Ok(())
+}
+
+/// Whether the server has JSON_TABLE (MySQL 8, MariaDB 10.6; TiDB does not).
+async fn has_json_table(conn: &mut sqlx::AnyConnection) -> Result<bool> {
+    let probe = "SELECT COUNT(*) FROM JSON_TABLE('[[1]]', '$[*]' COLUMNS (k BIGINT PATH '$[0]')) v";
+    understood(sqlx::query(probe).fetch_one(conn).await.map(drop).map_err(StoreError::from))
+}
+
+/// Whether a server knows a statement. One that does not says so with an error of no other meaning.
+fn understood(outcome: Result<()>) -> Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(StoreError::Other(_)) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -162,5 +236,19 @@ fn explain(error: MigrateError, newest: i64) -> StoreError {
             other => other,
         },
         other => StoreError::Schema(format!("the migration failed: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_refuses_the_statement_lacks_it_and_one_that_is_away_has_said_nothing() {
+        assert!(understood(Ok(())).unwrap());
+        let syntax = "You have an error in your SQL syntax (1064)";
+        assert!(!understood(Err(StoreError::Other(syntax.into()))).unwrap());
+        assert!(understood(Err(StoreError::Unavailable("gone".into()))).is_err());
+        assert!(understood(Err(StoreError::Contended("1213".into()))).is_err());
     }
 }

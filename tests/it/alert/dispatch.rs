@@ -457,10 +457,15 @@ async fn what_is_for_nobody_goes_to_the_default_alerters_and_says_why() {
         Card { name: "hook".into(), default: true, per_address: false, folds: false, fallback: Vec::new() };
     let routes = Routes::new(vec![card]);
     let mut session = world.store.session();
-    assert!(orphans::step(&mut session, &routes).await.unwrap().is_empty(), "somebody may have it yet");
+    assert!(orphans::step(&mut session, &routes, &[]).await.unwrap().is_empty(), "somebody may have it yet");
     world.store.shift_clock(ORPHAN_AFTER_MS + 1_000);
-    assert_eq!(orphans::step(&mut session, &routes).await.unwrap(), ["gone"]);
-    assert!(orphans::step(&mut session, &routes).await.unwrap().is_empty());
+    let elsewhere = ["gone".to_owned()];
+    assert!(
+        orphans::step(&mut session, &routes, &elsewhere).await.unwrap().is_empty(),
+        "another replica has it"
+    );
+    assert_eq!(orphans::step(&mut session, &routes, &[]).await.unwrap(), ["gone"]);
+    assert!(orphans::step(&mut session, &routes, &[]).await.unwrap().is_empty());
     let hook = puppet([]);
     settle(&mut world.dispatcher(hook.clone()), clock::boot_ms()).await;
     let seen = hook.seen();

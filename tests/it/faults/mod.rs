@@ -2,6 +2,7 @@
 //! receivers that misbehave, clocks, disks, and input that means harm. Tests named `row_NN_…` are rows of the
 //! fault matrix (reliability, 5b); each ends with what must hold after any fault ([`invariants`]).
 
+mod alerters;
 mod clock;
 mod clock_jump;
 mod commands;
@@ -11,6 +12,7 @@ mod embedded;
 mod endpoints;
 mod endpoints_db;
 mod external;
+mod galera;
 mod input;
 pub mod invariants;
 mod network;

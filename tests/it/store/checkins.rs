@@ -43,6 +43,40 @@ async fn a_batch_is_answered_in_order_each_item_on_its_own(db: TestDb) {
     assert!(f.store.session().write_checkins(&[]).await.unwrap().is_empty());
 }
 
+on_every_database!(a_batch_is_stored_alike_with_and_without_json_table);
+async fn a_batch_is_stored_alike_with_and_without_json_table(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    assert_eq!(f.store.has_json_table(), !f.is_embedded());
+    for n in 0..20 {
+        f.reserve(&format!("a{n}"), every("1h")).await;
+    }
+    let batch: Vec<_> = (0..20)
+        .map(|n| (key(&format!("a{n}")), if n % 7 == 6 { SignalKind::Log } else { SignalKind::Ok }))
+        .map(|(job, kind)| (CheckIn::new(&job, kind), 0))
+        .collect();
+    let mut stored = Vec::new();
+    for lacks in [false, true] {
+        if lacks {
+            f.store.forget_json_table();
+        }
+        assert_eq!(f.store.has_json_table(), !f.is_embedded() && !lacks);
+        f.sql("DELETE FROM checkin").await;
+        f.sql("UPDATE reservation SET checkins = 0, state = 'on_time', last_ok_ms = 1, last_seen_ms = 1")
+            .await;
+        for _ in 0..2 {
+            let answers = f.store.session().write_checkins(&batch).await.unwrap();
+            assert!(answers.iter().all(Result::is_ok));
+        }
+        let history = "SELECT app || ' ' || kind || ' ' || CASE WHEN at_ms > 1 THEN 'now' ELSE 'never' END FROM checkin c \
+                       JOIN reservation r ON r.id = c.reservation_id ORDER BY c.id";
+        let rows = "SELECT app || ' ' || checkins || ' ' || CASE WHEN last_ok_ms > 1 THEN 'now' ELSE 'never' END \
+                    FROM reservation ORDER BY id";
+        stored.push((f.texts(history).await, f.texts(rows).await));
+    }
+    assert_eq!(stored[0].0.len(), 40);
+    assert_eq!(stored[0], stored[1]);
+}
+
 on_every_database!(times_never_go_back);
 async fn times_never_go_back(db: TestDb) {
     let mut f = Fixture::new(db).await;

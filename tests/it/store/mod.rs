@@ -4,6 +4,8 @@ mod checkins;
 mod embedded;
 mod endpoints;
 mod faults;
+mod galera;
+mod handover;
 mod lease;
 mod outbox;
 mod purge;

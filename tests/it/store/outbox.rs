@@ -6,7 +6,7 @@ use gotel::reservation::routing::Target;
 use gotel::reservation::settings::DraftEscalation;
 use gotel::reservation::snooze::Snooze;
 use gotel::reservation::{Draft, JobKey, Notice, SignalKind};
-use gotel::store::{Claimed, Finish, Found, Life, NewDelivery, SystemKind, SystemReport};
+use gotel::store::{Claimed, Finish, Found, Life, SystemKind, SystemReport};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every};
@@ -22,7 +22,7 @@ fn escalated(alerter: &str) -> Draft {
 }
 
 /// `count` failed jobs `a0`, `a1` … that are to be told over `alerter`.
-async fn failed(f: &mut Fixture, alerter: &str, count: usize) -> Vec<JobKey> {
+pub(super) async fn failed(f: &mut Fixture, alerter: &str, count: usize) -> Vec<JobKey> {
     let mut jobs = Vec::new();
     for n in 0..count {
         let job = f.reserve(&format!("a{n}"), over(alerter)).await;
@@ -208,7 +208,7 @@ async fn one_alert_stands_for_a_storm_and_ends_with_the_last_of_it(db: TestDb) {
 async fn page(f: &mut Fixture) -> Vec<(String, String)> {
     let mut told = Vec::new();
     loop {
-        let (folded, claimed) = f.session.fold_and_claim("pager", 100, "srv", true).await.unwrap();
+        let (folded, claimed) = f.session.fold_and_claim("pager", 100, "srv", true, None).await.unwrap();
         if folded == 0 && claimed.is_empty() {
             return told;
         }
@@ -345,43 +345,6 @@ async fn the_last_trouble_of_gotels_own_ends_the_digest_that_told_it(db: TestDb)
     }
     told.extend(page(&mut f).await);
     assert!(at_the_pager(&told).0.is_empty(), "{told:?}");
-}
-
-on_every_database!(an_alerter_nobody_has_falls_to_others_after_a_minute);
-async fn an_alerter_nobody_has_falls_to_others_after_a_minute(db: TestDb) {
-    let mut f = Fixture::new(db).await;
-    failed(&mut f, "pager", 3).await;
-    // One was tried before the alerter went away, one is still claimed by a replica that died.
-    let tried = f.session.claim("pager", 2).await.unwrap();
-    let retry = Finish::Retry { after_ms: 0, error: "busy".into() };
-    assert!(f.session.finish(&tried[0], &retry).await.unwrap());
-    let known = ["chat".to_owned()];
-    let replace = |alerter: &str, notice: &Notice| {
-        let mut notice = notice.clone();
-        notice.remarks.push(format!("instead of {alerter}"));
-        vec![NewDelivery {
-            alerter: "chat".into(),
-            recipient: String::new(),
-            notice,
-            not_before_ms: 0,
-            group: None,
-        }]
-    };
-    assert!(f.session.adopt_orphans(&known, replace).await.unwrap().is_empty(), "too soon");
-    f.pass(3 * MINUTE).await;
-    assert_eq!(f.session.adopt_orphans(&known, |_, _| Vec::new()).await.unwrap(), ["pager"]);
-    assert_eq!(
-        f.number("SELECT COUNT(*) FROM delivery WHERE state = 'superseded'").await,
-        0,
-        "nothing to replace it"
-    );
-    assert_eq!(f.session.adopt_orphans(&known, replace).await.unwrap(), ["pager"]);
-    assert_eq!(f.number("SELECT COUNT(*) FROM delivery WHERE state = 'superseded'").await, 3);
-    let told = f.session.claim("chat", 10).await.unwrap();
-    assert_eq!(told.len(), 3);
-    assert_eq!(told[0].notice.remarks, ["instead of pager"]);
-    assert!(!f.session.finish(&tried[1], &Finish::Done).await.unwrap(), "it was taken over");
-    assert!(f.session.adopt_orphans(&[], replace).await.unwrap().is_empty());
 }
 
 on_every_database!(what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it);

@@ -105,6 +105,19 @@ async fn a_migration_that_broke_off_is_explained(db: TestDb) {
     assert!(refused.contains("gotel migrate"), "{refused}");
 }
 
+on_every_database!(every_table_has_a_primary_key);
+/// Galera and Group Replication ask for it.
+async fn every_table_has_a_primary_key(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    if f.is_embedded() {
+        return;
+    }
+    let keyless = "SELECT CAST(t.table_name AS CHAR) FROM information_schema.tables t WHERE t.table_schema = DATABASE() \
+         AND NOT EXISTS (SELECT 1 FROM information_schema.table_constraints c WHERE c.table_schema = t.table_schema \
+         AND c.table_name = t.table_name AND c.constraint_type = 'PRIMARY KEY')";
+    assert_eq!(f.texts(keyless).await, [""; 0]);
+}
+
 on_every_database!(a_schema_of_another_build_is_refused);
 async fn a_schema_of_another_build_is_refused(db: TestDb) {
     let mut f = Fixture::new(db).await;

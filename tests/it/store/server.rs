@@ -77,7 +77,7 @@ async fn a_connection_that_the_server_ended_is_replaced_without_a_word(db: TestD
 }
 
 #[tokio::test]
-async fn mysqls_default_login_works_with_tls_and_without() {
+async fn mysqls_default_login_works_with_tls_and_without_and_verifying_refuses_an_unknown_certificate() {
     let Some(db) = TestDb::new(Backend::MySql).await else { return };
     let mut admin = db.admin().await;
     let user = format!("u{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
@@ -97,6 +97,11 @@ async fn mysqls_default_login_works_with_tls_and_without() {
         url.query_pairs_mut().append_pair("ssl-mode", mode);
         let store = Store::open(url.as_str(), Arc::new(Metrics::new())).unwrap();
         store.migrate().await.unwrap_or_else(|e| panic!("{mode}: {e}"));
+    }
+    for mode in ["VERIFY_CA", "VERIFY_IDENTITY"] {
+        let url = format!("{}?ssl-mode={mode}", db.url());
+        let refused = Store::open(&url, Arc::new(Metrics::new())).unwrap().migrate().await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unavailable(_)), "nobody vouches for it: {refused:?}");
     }
     let wrong = db.url().replacen("gotel:gotel@", &format!("{user}:wrong@"), 1);
     let refused = Store::open(&wrong, Arc::new(Metrics::new())).unwrap().migrate().await.unwrap_err();

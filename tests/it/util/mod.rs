@@ -7,6 +7,7 @@ pub mod browser;
 pub mod chaos;
 pub mod db;
 pub mod foreign_smtp;
+pub mod galera;
 pub mod load;
 pub mod needs;
 pub mod node;

@@ -102,6 +102,15 @@ impl Fixture {
         key
     }
 
+    /// The same made by a replica that has other alerters than this one.
+    pub async fn reserve_for(&self, known: &[&str], app: &str, draft: Draft) -> JobKey {
+        let known: Vec<_> = known.iter().map(|name| (*name).to_owned()).collect();
+        let key = key(app);
+        let settings = Settings::parse(&draft, &known, 1_767_323_045_000).unwrap();
+        self.store.reserve(&key, &settings).await.unwrap();
+        key
+    }
+
     /// A check-in, in a batch of its own.
     pub async fn check_in(&self, key: &JobKey, kind: SignalKind) -> Accepted {
         self.write(CheckIn::new(key, kind)).await.unwrap()
