@@ -187,3 +187,24 @@ async fn row_39_pagerdutys_failures_are_tried_through_and_its_refusal_is_told_el
     heard_of(&hook, "dead-letter/pager").await;
     hold(&world, &Known { hooks: &[("hook", &hook)], secrets: &[ROUTING_KEY], ..Known::default() }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_13_pagerduty_hears_of_a_send_that_a_crash_cut_short_again_under_the_same_key() {
+    let (mut world, pagerduty, hook) = with_pagerduty().await;
+    pagerduty.next([Answer::Hang]);
+    world.reserve("billing", "nightly", Value::Null).await;
+    world.signal("billing", "nightly", "/fail").await;
+    pagerduty.received(1, SOON).await;
+    hook.received(1, SOON).await;
+    world.becomes("SELECT COUNT(*) FROM delivery WHERE state = 'done'", 1).await;
+    world.kill9();
+    world.start_again().await;
+    world.sql("UPDATE delivery SET claim_until_ms = claim_until_ms - 90000 WHERE state = 'inflight'").await;
+    let requests = pagerduty.received(2, SOON).await;
+    assert_eq!(requests[0].body, requests[1].body);
+    world.becomes("SELECT COUNT(*) FROM delivery WHERE state = 'done'", 2).await;
+    assert_eq!(pagerduty.open_incidents().len(), 1, "one, however often it heard of it");
+    world.signal("billing", "nightly", "").await;
+    eventually(SOON, "its end", async || pagerduty.open_incidents().is_empty()).await;
+    hold(&world, &Known { hooks: &[("hook", &hook)], ..Known::default() }).await;
+}
