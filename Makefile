@@ -15,9 +15,11 @@ test: ## run every check; installs, starts and stops the databases, the browser 
 
 # What `make test` runs once everything is up. Cheapest first.
 checks: lint doc generated-check
-	$(CARGO) test --locked -- --skip ha::
-	@# Several replicas under faults mostly wait, for leases and deadlines: many at once.
-	$(CARGO) test --locked --test it -- ha:: --test-threads 8
+	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --doc
+	$(CARGO) test --locked --test it -- --skip ha:: --skip faults:: --skip peers::
+	@# Real processes under faults mostly wait, for leases, limits and deadlines: many at once.
+	$(CARGO) test --locked --test it -- ha:: faults:: peers:: --test-threads 8
 
 lint:
 	$(CARGO) fmt --check
