@@ -208,7 +208,7 @@ impl Session {
     /// [`Session::fold_storms`] and [`Session::claim`] as one, so that nothing leaves alone that was written
     /// between the two and belongs into a digest. `ends_stay`: as in [`Session::fold_storms_but_ends`].
     /// `fallback`: Some for an alerter that sends to addresses, and then those for notices that name none; rows
-    /// without a recipient are spread first ([`super::handover`]). Returns how many were folded; their digest is claimed by the next
+    /// without a recipient are spread first (`handover`). Returns how many were folded; their digest is claimed by the next
     /// call.
     pub async fn fold_and_claim(
         &mut self,
