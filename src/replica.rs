@@ -134,6 +134,7 @@ impl Replica {
                 loops: Arc::clone(&loops),
                 board: board.clone(),
                 bar: Arc::clone(&bar),
+                mark: sight.clone(),
                 wake: Arc::clone(&wake),
                 told: Arc::new(move || told.told(clock::wall_ms())),
                 unwritten: unwritten.clone(),
@@ -167,6 +168,7 @@ impl Replica {
             max_body: http::MAX_BODY,
             counted: Default::default(),
             board,
+            bar: Arc::clone(&bar),
         };
         let mut arrival = arrive::Arrival::new(&store, solo.clone());
         let arrived = arrival.soon().await?;

@@ -165,6 +165,7 @@ pub fn child() {
             max_body: http::MAX_BODY,
             counted: Default::default(),
             board: Default::default(),
+            bar: Default::default(),
         };
         http::serve(listener, http::router(Arc::new(app)), tasks.stop()).await;
     });

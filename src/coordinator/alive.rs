@@ -26,6 +26,8 @@ pub(super) struct Alive {
     metrics: Arc<Metrics>,
     witness: Arc<dyn Witness>,
     failing: bool,
+    /// When room for check-ins was last found; None: not the last time.
+    room_boot_ms: Option<i64>,
     progress: Progress,
     schema: Schema,
     clock: ClockWatch,
@@ -52,6 +54,9 @@ const STALLED: &str = "No reservation was evaluated for more than a minute: late
 const LOOK_EVERY_MS: i64 = 10_000;
 const SEEN_FOR_MS: i64 = 30_000;
 
+/// Between two looks whether a check-in would find room.
+const ROOM_EVERY_MS: i64 = 10_000;
+
 /// What this replica has seen of the evaluations (whoever makes them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Progress {
@@ -75,6 +80,10 @@ impl Progress {
 
     /// Takes in the age of the last complete evaluation; Some: this is to be told (again until it is told).
     fn see(&mut self, eval_age_ms: Option<i64>, boot_ms: i64) -> Option<Tell> {
+        // Between two looks far apart the database was away, and nobody could evaluate: that is another trouble.
+        if boot_ms - self.looked_boot_ms > SEEN_FOR_MS {
+            self.stalled_since_boot_ms = None;
+        }
         self.looked_boot_ms = boot_ms;
         if eval_age_ms.is_some_and(|age| age <= STALLED_MS) {
             self.stalled_since_boot_ms = None;
@@ -98,6 +107,7 @@ impl Alive {
             metrics: Arc::clone(&c.metrics),
             witness: Arc::clone(&c.witness),
             failing: false,
+            room_boot_ms: None,
             progress: Progress::default(),
             schema: Schema::Ours,
             clock: ClockWatch::default(),
@@ -138,7 +148,10 @@ impl Alive {
         let watch = self.clock;
         let judge = |mark: &Mark| watch.judge(mark);
         let told = |mark: &Mark, found: &MarkFound| reports(&context, &*witness, mark, found);
-        let marked = self.session.watch_alive(judge, told).await;
+        let marked = match self.room(clock::boot_ms()).await {
+            Ok(()) => self.session.watch_alive(judge, told).await,
+            Err(e) => Err(e),
+        };
         let takes_writes = match &marked {
             Ok(_) => true,
             // Tables that somebody has locked are not a database that is gone.
@@ -188,6 +201,18 @@ impl Alive {
 }
 
 impl Alive {
+    /// The mark says that a check-in could be stored, and moving it takes no room by itself.
+    async fn room(&mut self, boot_ms: i64) -> Result<(), StoreError> {
+        let lately = self.room_boot_ms.is_some_and(|found| boot_ms - found < ROOM_EVERY_MS);
+        if lately || self.store.dialect() == Dialect::Sqlite {
+            return Ok(());
+        }
+        self.room_boot_ms = None;
+        self.session.room().await?;
+        self.room_boot_ms = Some(boot_ms);
+        Ok(())
+    }
+
     /// Reports a stall as a system incident, whichever replica leads: the leader may be what is stuck.
     async fn look_at_progress(&mut self) {
         let boot_ms = clock::boot_ms();
@@ -347,5 +372,20 @@ mod tests {
         let mut progress = Progress::default();
         assert_eq!(progress.see(None, 0), None);
         assert_eq!(progress.see(None, SEEN_FOR_MS), Some(Tell::Stalled));
+    }
+
+    #[test]
+    fn a_database_that_was_away_is_no_stall_when_it_is_back() {
+        let mut progress = Progress::default();
+        // Just started: nobody has evaluated yet.
+        assert_eq!(progress.see(None, 100_000), None);
+        // Away for 110 s.
+        assert_eq!(progress.see(Some(110_000), 210_000), None);
+        assert_eq!(progress.see(Some(120_000), 220_000), None);
+        assert_eq!(
+            progress.see(Some(140_000), 240_000),
+            Some(Tell::Stalled),
+            "it does not come back by itself"
+        );
     }
 }

@@ -91,6 +91,7 @@ impl Evaluator {
         let leading = self.leads.borrow_and_update().clone();
         let Some(leading) = leading.filter(|l| l.is_valid(clock::boot_ms())) else {
             self.pulse.beat_with("not leading");
+            self.failing = false;
             return Ok(());
         };
         failpoint::reach("evaluate").await;

@@ -22,6 +22,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// Which operations fail: said once each, not each second. Ordered by how bad that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Failing {
+    Write,
+    Look,
+}
+
 /// Keeps the lease, or waits for it.
 pub(super) struct Keeper {
     session: Session,
@@ -39,7 +46,8 @@ pub(super) struct Keeper {
     loops: Arc<Loops>,
     bar: Arc<Bar>,
     metrics: Arc<Metrics>,
-    failing: bool,
+    /// What failed last, until it works again.
+    failing: Option<Failing>,
     /// The reason not to lead that was last told.
     barred: Option<String>,
 }
@@ -60,7 +68,7 @@ impl Keeper {
             loops: Arc::clone(&c.loops),
             bar: Arc::clone(&c.bar),
             metrics: Arc::clone(&c.metrics),
-            failing: false,
+            failing: None,
             barred: None,
         }
     }
@@ -114,10 +122,13 @@ impl Keeper {
 
     /// One operation. It marks the pulse when the database answered.
     async fn step(&mut self, step: Step) -> Event {
+        let looks = matches!(step, Step::Observe);
         match self.operate(step).await {
             Ok(event) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("the lease can be read again");
+                // A full disk can be read: that alone is no news.
+                if self.failing.is_some_and(|failing| !looks || failing == Failing::Look) {
+                    self.failing = None;
+                    tracing::info!("the lease can be {} again", if looks { "read" } else { "written" });
                 }
                 self.pulse.beat_with(match (&self.leading, &self.barred) {
                     (Some(_), _) => "coordinator".into(),
@@ -127,9 +138,15 @@ impl Keeper {
                 event
             }
             Err(e) => {
-                self.pulse.tried("the lease cannot be read");
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(error = %e, class = e.class(), "the lease cannot be read");
+                let (failing, what) = match looks {
+                    true => (Failing::Look, "the lease cannot be read"),
+                    false => (Failing::Write, "the lease cannot be written"),
+                };
+                self.pulse.tried(what);
+                // One that cannot even be read is worse news than one that cannot be written.
+                if self.failing.is_none_or(|known| known < failing) {
+                    self.failing = Some(failing);
+                    tracing::warn!(error = %e, class = e.class(), "{what}");
                 }
                 Event::Failed
             }

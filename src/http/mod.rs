@@ -30,7 +30,7 @@ pub use server::{DRAIN, listen, serve, serve_few};
 
 use crate::board::Board;
 use crate::checkin;
-use crate::lifecycle::Loops;
+use crate::lifecycle::{Bar, Loops};
 use crate::metrics::Metrics;
 use crate::reservation::routing::Routes;
 use crate::store::Store;
@@ -72,6 +72,8 @@ pub struct App {
     pub counted: AtomicI64,
     /// What is known of the other replicas; empty when this one is alone.
     pub board: Board,
+    /// Why this process must not coordinate, if so.
+    pub bar: Arc<Bar>,
 }
 
 /// Routes and their documentation, one group a scope.

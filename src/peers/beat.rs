@@ -7,6 +7,7 @@
 //! its own boot clock over consecutive reads. A frozen process whose row was taken meanwhile is the second one
 //! when it wakes. The end: the row goes last, when nothing here speaks to peers any more.
 
+use super::sight::Sight;
 use crate::clock;
 use crate::lifecycle::{Bar, Pulse};
 use crate::store::{Claim, OwnBeat, ReplicaRow, Roll, Session};
@@ -39,7 +40,7 @@ const OUTBOX_EVERY: u64 = 10;
 pub struct Seen {
     /// What the database showed last, and when.
     pub roll: Option<(Arc<Roll>, i64)>,
-    /// Since when the database takes nothing from this process.
+    /// Since when the database takes nothing from this process, or no check-ins.
     pub lost_since_boot_ms: Option<i64>,
     /// The number of the last committed beat; 0: none yet.
     pub seq: i64,
@@ -152,6 +153,7 @@ pub struct Beat {
     alerters: Vec<String>,
     watched: Watched,
     bar: Arc<Bar>,
+    mark: watch::Receiver<Sight>,
     pulse: Arc<Pulse>,
     publish: watch::Sender<Seen>,
     post: Post,
@@ -175,6 +177,8 @@ pub struct BeatParts {
     pub watched: Watched,
     /// What keeps a second process from leading.
     pub bar: Arc<Bar>,
+    /// What the mark says that is moved while check-ins can be stored: a full disk still takes beats.
+    pub mark: watch::Receiver<Sight>,
     /// Its age.
     pub pulse: Arc<Pulse>,
     /// Where it tells what it saw.
@@ -191,6 +195,7 @@ impl Beat {
             alerters: parts.alerters,
             watched: parts.watched,
             bar: parts.bar,
+            mark: parts.mark,
             pulse: parts.pulse,
             publish: parts.publish,
             post: Post::default(),
@@ -250,7 +255,7 @@ impl Beat {
         if with_outbox {
             self.seen.outbox = roll.outbox_oldest_ms.map(|age| (age, boot_ms));
         }
-        self.seen.lost_since_boot_ms = None;
+        self.seen.lost_since_boot_ms = self.mark.borrow().db_lost_since_boot_ms;
         self.seen.roll = Some((Arc::new(roll), boot_ms));
         self.note(whose);
         let note = match whose {

@@ -90,6 +90,8 @@ pub struct Parts {
     pub board: Board,
     /// What keeps a second process of one id from leading.
     pub bar: Arc<Bar>,
+    /// What is seen by the mark that is moved while check-ins can be stored ([`solo`]).
+    pub mark: channel::Receiver<Sight>,
     /// Rung when there is something in the outbox.
     pub wake: Arc<Notify>,
     /// What was told without the database.
@@ -121,6 +123,7 @@ pub fn start(parts: Parts, tasks: &mut Tasks) -> Peers {
         alerters: parts.routes.names(),
         watched: watched.clone(),
         bar: parts.bar,
+        mark: parts.mark,
         pulse: pulse("beat"),
         publish,
     });
@@ -184,6 +187,7 @@ pub fn start(parts: Parts, tasks: &mut Tasks) -> Peers {
         told: HashMap::new(),
         reported,
         unwritten: parts.unwritten,
+        failing: false,
     };
     let stop = tasks.stop();
     // A thread of their own, so that a flood of requests does not make this replica look dead to the others.

@@ -90,6 +90,8 @@ pub struct Teller {
     pub reported: Reported,
     /// Where it is noted that it could not be told.
     pub unwritten: Unwritten,
+    /// Whether the last try failed: said once, not each second.
+    pub failing: bool,
 }
 
 impl Teller {
@@ -112,13 +114,17 @@ impl Teller {
         for wanted in self.news() {
             match self.tell(&wanted).await {
                 Ok(()) => {
+                    self.failing = false;
                     self.reported.note(&wanted, clock::boot_ms());
                     self.unwritten.settled(wanted.kind, &wanted.subject);
                     let told = (wanted.open.is_some(), clock::boot_ms());
                     self.told.insert((wanted.kind.as_str(), wanted.subject), told);
                 }
                 Err(e) => {
-                    tracing::warn!(error = %e, kind = wanted.kind.as_str(), subject = wanted.subject, "not told yet");
+                    if !std::mem::replace(&mut self.failing, true) {
+                        let (kind, subject) = (wanted.kind.as_str(), &wanted.subject);
+                        tracing::warn!(error = %e, kind, subject, "what is found of the replicas cannot be written down");
+                    }
                     if let Some(open) = &wanted.open {
                         self.unwritten.failed(wanted.kind, &wanted.subject, &open.text, clock::boot_ms());
                     }

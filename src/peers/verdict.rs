@@ -204,6 +204,8 @@ pub struct Confirm {
     firm: Option<Verdict>,
     /// Since when there was no good verdict.
     bad_since_boot_ms: Option<i64>,
+    /// What was paged since then.
+    paged: Option<Verdict>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +236,7 @@ pub struct Finding {
 impl Confirm {
     /// Nothing seen yet.
     pub fn new(confirm_ms: i64, page_ms: i64) -> Self {
-        Self { confirm_ms, page_ms, now: None, firm: None, bad_since_boot_ms: None }
+        Self { confirm_ms, page_ms, now: None, firm: None, bad_since_boot_ms: None, paged: None }
     }
 
     /// Takes in what it looks like at `boot_ms`.
@@ -256,9 +258,14 @@ impl Confirm {
         if is_firm {
             self.firm = Some(verdict);
         }
-        // One that changes its face all the time is not well either, and must not be silent for that.
+        // One that changes its face all the time is not well either, and must not be silent for that. Whatever of it was
+        // paged is enough: a dead one that is started shows several faces before it is well.
+        let untold = self.paged.is_none_or(|paged| paged == verdict);
         let changing = self.bad_since_boot_ms.is_some_and(|since| boot_ms - since >= 2 * self.page_ms);
-        let page = bad && (stood_ms >= self.page_ms || changing);
+        let page = bad && (stood_ms >= self.page_ms || (changing && untold));
+        if page || !bad {
+            self.paged = page.then_some(verdict);
+        }
         Finding { verdict, since_boot_ms, firm: self.firm, is_firm, page }
     }
 }

@@ -186,9 +186,12 @@ impl Watcher {
                 true => None,
                 false => self.look(&id, &seen, heard.get(&id), db_ok, boot_ms),
             };
-            self.rivalry(&id, roll.as_deref(), db_ok, boot_ms, &mut wanted);
+            let doubled = self.rivalry(&id, roll.as_deref(), db_ok, boot_ms, &mut wanted);
             match look {
-                None if id == self.parts.own => cards.push(self.own_card(&seen, db_ok, boot_ms)),
+                None if id == self.parts.own => {
+                    let card = self.own_card(&seen, db_ok, boot_ms);
+                    cards.push(if doubled { twice(card) } else { card });
+                }
                 None => {}
                 Some(look) => {
                     self.note(&id, &look.finding);
@@ -197,7 +200,7 @@ impl Watcher {
                     }
                     cut_off |= look.finding.is_firm && look.finding.verdict == Verdict::IAmCutOff;
                     wanted.extend(look.wanted);
-                    cards.push(look.card);
+                    cards.push(if doubled { twice(look.card) } else { look.card });
                 }
             }
         }
@@ -322,7 +325,7 @@ impl Watcher {
         Some(Look { card, finding, wanted })
     }
 
-    /// Whether two processes use one id: the second one says so in the row.
+    /// Whether two processes use one id, for certain: the second one says so in the row.
     fn rivalry(
         &mut self,
         id: &str,
@@ -330,11 +333,8 @@ impl Watcher {
         db_ok: bool,
         boot_ms: i64,
         wanted: &mut Vec<Wanted>,
-    ) {
-        let Some(track) = self.tracks.get_mut(id) else { return };
-        if !db_ok {
-            return;
-        }
+    ) -> bool {
+        let Some(track) = self.tracks.get_mut(id).filter(|_| db_ok) else { return false };
         let row = roll.and_then(|roll| roll.rows.iter().find(|row| row.id == id));
         let rival = row.and_then(|row| row.rival_age_ms).is_some_and(|age| age <= RIVAL_FRESH_MS);
         // Any that is told will do for the count.
@@ -346,6 +346,7 @@ impl Watcher {
         if open.is_some() || (finding.is_firm && !rival) {
             wanted.push(Wanted { kind: SystemKind::DuplicateId, subject: id.to_owned(), open });
         }
+        finding.is_firm && rival
     }
 
     fn own_card(&self, seen: &Seen, db_ok: bool, boot_ms: i64) -> ReplicaCard {
@@ -416,6 +417,12 @@ impl Watcher {
             boot_ms,
         }
     }
+}
+
+/// A replica whose id a second process uses, however well it is.
+fn twice(card: ReplicaCard) -> ReplicaCard {
+    let evidence = format!("A second process uses its id, and refuses to lead. {}", card.evidence);
+    ReplicaCard { verdict: "id used twice", healthy: false, evidence, ..card }
 }
 
 /// What of one peer is to be open, and what is over.

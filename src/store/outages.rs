@@ -6,7 +6,8 @@
 //! wrote holds for every replica, also for one that takes over a moment later.
 //!
 //! The mark says that a check-in could be stored, so moving it asks for the tables that one needs: while
-//! somebody has locked them (`LOCK TABLES`, a dump, DDL) or they are damaged, it stays.
+//! somebody has locked them (`LOCK TABLES`, a dump, DDL) or they are damaged, it stays. Whether they have room is
+//! looked at apart from it ([`Session::room`]).
 //!
 //! Does not promise: to see a queue that overflows while the database works.
 

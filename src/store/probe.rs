@@ -20,7 +20,21 @@ impl Session {
             Ok(())
         })
     }
+
+    /// Whether the table of check-ins has room: a disk that is full goes on taking what changes rows in their place,
+    /// and nothing that is new. Writes one large row and takes it back; nothing of it is committed.
+    pub async fn room(&mut self) -> Result<()> {
+        transact!(&mut *self, Rule::named("room").tries(1), |tx| {
+            tx.run_plain("SAVEPOINT room").await?;
+            let row = "INSERT INTO checkin (reservation_id, at_ms, kind, note) VALUES (0, 0, 'room', ?)";
+            tx.run(sql(row).bind(vec![0_u8; ROOM])).await?;
+            tx.run_plain("ROLLBACK TO SAVEPOINT room").await
+        })
+    }
 }
+
+/// Bytes that do not fit into pages that are in use: four pages of InnoDB's usual size.
+const ROOM: usize = 60_000;
 
 impl Store {
     /// Age of the oldest notice that is due and not delivered, in milliseconds; 0: none waits.

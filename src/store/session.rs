@@ -144,6 +144,12 @@ impl Tx {
         Ok(query.execute(&mut self.link.conn).await?)
     }
 
+    /// As plain text: MySQL prepares no `SAVEPOINT`.
+    pub(super) async fn run_plain(&mut self, text: &'static str) -> Result<()> {
+        (&mut self.link.conn).execute(text).await?;
+        Ok(())
+    }
+
     pub(super) async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
         Ok(query.fetch_all(&mut self.link.conn).await?)
     }

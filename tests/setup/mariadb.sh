@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # MariaDB from Debian (10.11 on Debian 12) as a private server: own data folder, own port, durable commits.
 # Prints GOTEL_TEST_MARIADB_URL; stands aside where that is already set. See lib.sh for the verbs.
-# GOTEL_TEST_SERVER_ENV="NAME=value …" is put into the server's environment: how a test gives it another clock.
+# GOTEL_TEST_SERVER_ENV="NAME=value …" is put into the server's environment: how a test gives it another clock;
+# GOTEL_TEST_SERVER_ARGS="--option …" is added to its options: how a test gives it a small disk.
 component=mariadb
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -45,12 +46,12 @@ SQL
   rm -f "$data/server.sock" "$data/server.pid" # of a killed server
   for tries in 1 2 3; do
     port=$(cat "$state/port" 2>/dev/null || free_port)
-    # shellcheck disable=SC2086  # one word a variable
+    # shellcheck disable=SC2086  # one word a variable, one an option
     launch env ${GOTEL_TEST_SERVER_ENV:-} /usr/sbin/mariadbd --no-defaults --user="$(id -un)" --datadir="$data" --tmpdir="$state/tmp" \
       --port="$port" --bind-address=127.0.0.1 --socket=server.sock --pid-file=server.pid \
       --init-file="$state/init.sql" --skip-name-resolve --skip-log-bin --performance-schema=OFF \
       --character-set-server=utf8mb4 --max-connections=500 --innodb-buffer-pool-size=128M \
-      --innodb-log-file-size=64M --innodb-flush-log-at-trx-commit=1
+      --innodb-log-file-size=64M --innodb-flush-log-at-trx-commit=1 ${GOTEL_TEST_SERVER_ARGS:-}
     if await_ready "$port" 60 "ready for connections"; then
       echo "$port" >"$state/port"
       echo "export GOTEL_TEST_MARIADB_URL=mysql://gotel:gotel@127.0.0.1:$port/" >"$state/exports"

@@ -17,5 +17,6 @@ use std::sync::Arc;
 )]
 pub(super) async fn is_coordinator(State(app): State<Arc<App>>) -> Result<Json<bool>, Error> {
     let lease = app.store.lease(COORDINATOR).await?;
-    Ok(Json(lease.is_some_and(|lease| lease.is_held_by(&app.replica))))
+    // A second process of one id must not take the first one's lease for its own.
+    Ok(Json(app.bar.reason().is_none() && lease.is_some_and(|lease| lease.is_held_by(&app.replica))))
 }

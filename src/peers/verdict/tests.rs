@@ -152,6 +152,26 @@ fn trouble_that_keeps_changing_its_face_is_paged_all_the_same() {
 }
 
 #[test]
+fn a_dead_one_that_is_started_is_not_paged_for_the_faces_it_shows_meanwhile() {
+    let mut verdicts = vec![Verdict::Dead; 150];
+    verdicts.extend([
+        Verdict::CutFromDatabase,
+        Verdict::Stuck,
+        Verdict::Stuck,
+        Verdict::Dead,
+        Verdict::Healthy,
+    ]);
+    let findings = findings(verdicts);
+    assert!(findings[60..150].iter().all(|f| f.page));
+    assert!(findings[150..153].iter().all(|f| !f.page), "it was paged as dead");
+    assert!(findings[153].page && !findings[154].page);
+    // What lasts is told for itself.
+    let mut verdicts = vec![Verdict::Dead; 150];
+    verdicts.extend([Verdict::Stuck; 61]);
+    assert!(self::findings(verdicts)[210].page);
+}
+
+#[test]
 fn what_needs_no_page_is_never_paged() {
     for quiet in Verdict::ALL.into_iter().filter(|v| v.kind().is_none()) {
         assert!(findings(std::iter::repeat_n(quiet, 300)).iter().all(|f| !f.page), "{quiet:?}");

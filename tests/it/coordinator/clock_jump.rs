@@ -190,8 +190,12 @@ async fn a_running_replica_finds_both_jumps_and_evaluates_on(db: TestDb) {
     let mut f = Fixture::new(db).await;
     let job = f.reserve("hourly", every("1h")).await;
     f.check_in(&job, SignalKind::Ok).await;
+    let unmarked = f.number("SELECT alive_ms FROM meta").await;
     let replica = start(&f, &f.store, "one", Timers::SHARED.on(f.store.dialect()));
     eventually(SOON, "an evaluated row", async || f.state(&job).await == "on_time").await;
+    // Whoever has not looked at the clock before takes a jump for an absence of its own.
+    eventually(SOON, "a look at the clock", async || f.number("SELECT alive_ms FROM meta").await > unmarked)
+        .await;
     for (jump_ms, count) in [(10 * MINUTE, 1), (-10 * MINUTE, 2)] {
         f.be_away(jump_ms);
         let jumps = "SELECT COUNT(*) FROM incident WHERE component = 'clock-jump'";

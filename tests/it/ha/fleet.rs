@@ -36,6 +36,9 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// From the death of the coordinator to the first work of the next (reliability, 2e): P+T + L + P + T.
 pub const TAKE_OVER: Duration = Duration::from_secs(21);
 
+/// How long a verdict on a peer must stand before somebody is paged, of replicas that watch each other.
+pub const PAGE: Duration = Duration::from_secs(12);
+
 /// What a busy machine may add to any of these.
 pub const SLACK: Duration = Duration::from_secs(20);
 
@@ -64,6 +67,11 @@ impl Plan {
     /// Three.
     pub fn trio() -> Self {
         Self { replicas: 3, ..Self::default() }
+    }
+
+    /// The same, and they know and watch each other.
+    pub fn peers(self) -> Self {
+        Self { peers: true, ..self }
     }
 
     /// The same with a further variable in the environment of all.
@@ -272,6 +280,29 @@ impl Fleet {
         self.members[index].node.gotel.running()
     }
 
+    /// Nothing gets from one replica to another any more.
+    pub fn cut_from_each_other(&self) {
+        for (_, way) in self.members.iter().flat_map(|member| &member.ways) {
+            way.freeze_all();
+        }
+    }
+
+    /// Waits until each replica says this of all others.
+    #[track_caller]
+    pub fn see_each_other(&self, verdict: &str) -> impl Future<Output = ()> {
+        let state = format!("state=\"{verdict}\"}} 1");
+        eventually(SOON, format!("each to see the others as {verdict}"), async move || {
+            for member in &self.members {
+                let page = member.node.get("/metrics").await.1;
+                let is_seen = |line: &&str| line.starts_with("gotel_peer_state{") && line.ends_with(&state);
+                if page.lines().filter(is_seen).count() != self.members.len() - 1 {
+                    return Err(format!("{}:\n{page}", member.name));
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Clients that check in for these reservations at whatever replica is open.
     pub fn load(&self, keys: &[(String, String)], clients: usize) -> Load {
         Load::among(&self.doors, keys, clients, &[], Manners::CIVIL)
@@ -346,5 +377,9 @@ fn peers_yaml(own_name: &str, own: SocketAddr, ways: &[(&'static str, ChaosProxy
     for (name, way) in ways {
         replicas.push_str(&format!("    - {{id: {name}, url: \"http://{}\"}}\n", way.addr()));
     }
-    format!("peers:\n  listen: {own}\n  secret: \"${{PEER_SECRET}}\"\n  replicas:\n{replicas}")
+    let page = PAGE.as_secs();
+    format!(
+        "peers:\n  listen: {own}\n  secret: \"${{PEER_SECRET}}\"\n  confirm: 3s\n  page: {page}s\n  \
+         replicas:\n{replicas}"
+    )
 }

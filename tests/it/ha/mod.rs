@@ -4,8 +4,7 @@
 //! What a single program must stand is in [`crate::faults`]; here are the variants that need a pair. Those tests
 //! mostly wait, for leases and deadlines: `make test` runs many of them at once.
 //!
-//! Rows of replicas that know each other ([`fleet::Plan::peers`]) stand beside those here: 5 and 12 in `process`,
-//! 16, 17, 21 and 58 in `network`, 26, 30, 31, 33, 34 and 59 in `database`; 46, 47 and 52 are of clocks and disks.
+//! Rows of replicas that know each other ([`fleet::Plan::peers`]) are in `peers`, here and in [`crate::peers`].
 
 mod audit;
 mod chaos;
@@ -14,6 +13,7 @@ mod database;
 mod failover;
 mod fleet;
 mod network;
+mod peers;
 mod process;
 mod schema;
 

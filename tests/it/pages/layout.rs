@@ -7,7 +7,7 @@ use super::window::Window;
 use crate::util::app::TestApp;
 
 /// Every text whose contrast with what is behind it is below what WCAG 2 asks for (AA: 4.5, large text 3).
-const FAINT: &str = "(() => {
+pub const FAINT: &str = "(() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const over = (colour, below) => {
     canvas.clearRect(0, 0, 1, 1);
@@ -44,7 +44,7 @@ const FAINT: &str = "(() => {
 })()";
 
 /// What reaches beyond the right edge.
-const WIDE: &str = "[...document.querySelectorAll('body *')] \
+pub const WIDE: &str = "[...document.querySelectorAll('body *')] \
                     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && \
                                  !e.closest('pre, .scroll') && getComputedStyle(e).position !== 'absolute') \
                     .map(e => e.tagName + '.' + e.className + ' ' + e.getBoundingClientRect().right)";

@@ -3,5 +3,6 @@
 mod guests;
 mod layout;
 mod looks;
+mod pair;
 mod safety;
 mod window;

@@ -75,8 +75,10 @@ impl Fleet {
         );
         let config = self.folder.path().join(format!("{place}.yaml"));
         std::fs::write(&config, yaml).unwrap();
+        let data = self.folder.path().join(place.to_string());
         let env = [
             ("GOTEL_DATABASE_URL", database_url),
+            ("GOTEL_DATA_DIR", data.to_str().unwrap()),
             ("NO_PROXY", "127.0.0.0/8,localhost"),
             ("no_proxy", "127.0.0.0/8,localhost"),
         ];

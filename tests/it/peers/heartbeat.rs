@@ -69,6 +69,8 @@ async fn row_58_a_heartbeat_that_is_forged_or_replayed_is_401_counted_and_change
         assert_eq!(count(reason).await, expected, "{reason}");
     }
     replica.shows("it to be never heard", |page| page.contains("never heard")).await;
+    // It takes heartbeats before it has written its first row, and then says so: what is asked for below comes later.
+    replica.shows("a row of its own", |page| page.contains("The database takes its writes.")).await;
 
     // None of these has spent the nonce.
     let good = signed(SECRET, "us-1", "eu-1", &nonce);

@@ -1,6 +1,6 @@
 //! Replicas that watch each other: real processes, a real database, heartbeats over loopback.
 
-mod fleet;
+pub mod fleet;
 mod heartbeat;
 mod pair;
 

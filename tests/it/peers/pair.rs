@@ -87,15 +87,33 @@ async fn a_replica_that_was_asked_to_end_is_missed_by_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_12_a_second_process_of_one_id_says_so_and_is_told_of() {
+async fn row_12_a_second_process_of_one_id_says_so_is_told_of_and_never_leads() {
     let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
     let fleet = Fleet::new(db).await;
-    let [one, other] = fleet.pair().await;
+    let mut one = fleet.start(0, 0).await;
+    eventually(SOON, "the first to lead", async || one.leads().await).await;
+    let other = fleet.start(1, 1).await;
+    other.shows("both to be healthy", |page| page.matches("</svg>healthy").count() == 2).await;
     let mut second = fleet.start(1, 2).await;
     second.gotel.printed("another process uses this replica's id: this one refuses to lead", SOON).await;
     fleet.tells(&["trigger duplicate-id/us-1"]).await;
+    one.shows("its id to be used twice", |page| page.contains("</svg>id used twice")).await;
+    // Of the two processes that are left only one may lead, as often as the lease is vacant.
+    one.gotel.sigterm();
+    assert!(one.gotel.wait_exit(SOON).await.success());
+    for _ in 0..5 {
+        fleet.db.becomes("SELECT COUNT(*) FROM lease WHERE holder = 'us-1'", 1).await;
+        eventually(SOON, "the first process of the id to lead", async || {
+            assert!(!second.leads().await, "the second process leads:\n{}", second.gotel.output());
+            other.leads().await
+        })
+        .await;
+        fleet.db.sql("UPDATE lease SET holder = '', token = 'taken away', beat = beat + 1").await;
+    }
+    let one = fleet.start(0, 0).await;
     second.gotel.sigterm();
     assert!(second.gotel.wait_exit(SOON).await.success());
+    assert!(!second.gotel.output().contains("this replica coordinates"), "{}", second.gotel.output());
     fleet.tells(&["trigger duplicate-id/us-1", "resolve duplicate-id/us-1"]).await;
     for replica in [&one, &other] {
         replica.shows("both to be healthy", |page| page.matches("</svg>healthy").count() == 2).await;

@@ -82,6 +82,7 @@ impl TestApp {
             max_body: http::MAX_BODY,
             counted: Default::default(),
             board: board.clone(),
+            bar: Default::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -19,7 +19,17 @@ pub struct PrivateServer {
     state: tempfile::TempDir,
     url: Url,
     clock: Option<Clock>,
+    /// Further options for it.
+    options: &'static str,
 }
+
+/// All tables in one file that may grow to 40 MB: as a disk that is full, and nobody has to be root for it.
+const SMALL: &str = "--innodb-file-per-table=OFF --innodb-data-file-path=ibdata1:12M:autoextend:max:40M \
+                     --innodb-autoextend-increment=1";
+
+/// The same with more room.
+const ENLARGED: &str = "--innodb-file-per-table=OFF --innodb-data-file-path=ibdata1:12M:autoextend:max:400M \
+                        --innodb-autoextend-increment=1";
 
 /// A wall clock that programs are made to see by libfaketime, in place of the machine's own.
 pub struct Clock {
@@ -57,12 +67,24 @@ impl Clock {
 impl PrivateServer {
     /// Starts one; `None` where the tests on this database are left out. Blocks for about a second.
     pub fn start(backend: Backend) -> Option<Self> {
-        Self::start_by(backend, None)
+        Self::start_by(backend, None, "")
     }
 
     /// A MariaDB server that sees a clock of its own.
     pub fn start_with_clock() -> Option<Self> {
-        Self::start_by(Backend::MariaDb, Some(Clock::new()))
+        Self::start_by(Backend::MariaDb, Some(Clock::new()), "")
+    }
+
+    /// A MariaDB server with little room.
+    pub fn start_small() -> Option<Self> {
+        Self::start_by(Backend::MariaDb, None, SMALL)
+    }
+
+    /// Gives one with little room more of it; for that it is started again.
+    pub fn enlarge(&mut self) {
+        self.kill9();
+        self.options = ENLARGED;
+        self.restart();
     }
 
     /// Its clock.
@@ -70,7 +92,7 @@ impl PrivateServer {
         self.clock.as_ref().expect("it was started with one")
     }
 
-    fn start_by(backend: Backend, clock: Option<Clock>) -> Option<Self> {
+    fn start_by(backend: Backend, clock: Option<Clock>, options: &'static str) -> Option<Self> {
         let (name, variable) = match backend {
             Backend::Sqlite => panic!("SQLite has no server"),
             Backend::MariaDb => ("MariaDB", "GOTEL_TEST_MARIADB_URL"),
@@ -81,7 +103,7 @@ impl PrivateServer {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
         let state = tempfile::tempdir().expect("a temporary folder can be made");
         let url = Url::parse("mysql://127.0.0.1/").unwrap();
-        let mut server = Self { backend, script, state, url, clock };
+        let mut server = Self { backend, script, state, url, clock, options };
         server.restart();
         Some(server)
     }
@@ -108,7 +130,8 @@ impl PrivateServer {
         let copied = copy.status();
         self.sigcont();
         assert!(copied.is_ok_and(|status| status.success()), "the data folder can be copied");
-        Self { backend: self.backend, script: self.script.clone(), state, url: self.url.clone(), clock: None }
+        let (script, url) = (self.script.clone(), self.url.clone());
+        Self { backend: self.backend, script, state, url, clock: None, options: self.options }
     }
 
     /// Its URL without a database, as a user who may do everything.
@@ -149,6 +172,7 @@ impl PrivateServer {
             let env = clock.env().into_iter().map(|(name, value)| format!("{name}={value}"));
             command.env("GOTEL_TEST_SERVER_ENV", env.collect::<Vec<_>>().join(" "));
         }
+        command.env("GOTEL_TEST_SERVER_ARGS", self.options);
         let output =
             command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("the script can be run");
         assert!(output.status.success(), "{} {verb} failed: {}", self.script.display(), output.status);

@@ -1,0 +1,249 @@
+//! Replicas that watch each other, and what they tell of each other and of their database: rows 16, 17, 30 and
+//! 33, and what lies between 16 and 17.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::{Executor, Row};
+
+use super::checker::{Allowed, Cast};
+use super::fleet::{Fleet, PAGE, Plan, SLACK, SOON, TAKE_OVER};
+use super::{audit, fleet_on, on_both_servers};
+use crate::util::db::{Backend, TestDb};
+use crate::util::server::PrivateServer;
+use crate::util::wait::{eventually, now, slowness};
+
+/// A database that takes no writes is told after this; each further replica waits so much longer.
+const DB_GONE: Duration = Duration::from_secs(60);
+const RANK: Duration = Duration::from_secs(30);
+
+/// One notice about a trouble of GoTel's own, as the webhook got it.
+#[derive(Clone, Debug)]
+struct Trouble {
+    /// `trigger db-gone`.
+    what: String,
+    /// Who told it.
+    srv: String,
+    dedup_key: String,
+    at: Instant,
+}
+
+/// What the webhook heard of `component`.
+fn troubles(fleet: &Fleet, component: &str) -> Vec<Trouble> {
+    let one = |body: Value, at| {
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let what = format!("{} {}", text("event"), text("component"));
+        Trouble { what, srv: text("srv"), dedup_key: text("dedup_key"), at }
+    };
+    let all = fleet.hook.requests().into_iter().map(|request| one(request.json(), request.at));
+    all.filter(|trouble| trouble.what.ends_with(&format!(" {component}"))).collect()
+}
+
+/// Who told of it so far, each by its name: `trigger a`.
+fn told_by(fleet: &Fleet, component: &str) -> BTreeSet<String> {
+    let event = |what: &str| what.split(' ').next().unwrap_or_default().to_owned();
+    troubles(fleet, component).iter().map(|t| format!("{} {}", event(&t.what), t.srv)).collect()
+}
+
+#[track_caller]
+fn is_told(fleet: &Fleet, component: &str, by: &[&str], within: Duration) -> impl Future<Output = ()> {
+    let expected: BTreeSet<String> = by.iter().map(|who| who.to_string()).collect();
+    eventually(within, format!("{component} to be told: {by:?}"), async move || {
+        let told = told_by(fleet, component);
+        if told == expected { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+}
+
+/// The key under which every replica tells that the database is gone.
+async fn key_of_db_gone(db: &TestDb) -> String {
+    let row = sqlx::query("SELECT install_id FROM meta").fetch_one(&mut db.connect().await).await;
+    format!("gotel/{}/db-gone", row.expect("the identity can be read").get::<String, _>(0))
+}
+
+/// A pair that sees each other well, on a server of the test's own, which outlives it.
+async fn watched_pair(backend: Backend) -> Option<(Fleet, Cast, PrivateServer)> {
+    let server = PrivateServer::start(backend)?;
+    let (fleet, cast) = watched_pair_on(server.database().await).await;
+    Some((fleet, cast, server))
+}
+
+async fn watched_pair_on(db: TestDb) -> (Fleet, Cast) {
+    let fleet = Fleet::start(db, &Plan::pair().peers()).await;
+    fleet.see_each_other("healthy").await;
+    let cast = Cast::of(&fleet).await;
+    (fleet, cast)
+}
+
+/// What is on the page of nodes at this replica, whatever its status.
+async fn nodes(fleet: &Fleet, index: usize) -> String {
+    fleet[index].node.get("/nodes").await.1
+}
+
+on_both_servers!(row_16_replicas_that_lose_only_each_other_say_so_and_page_nobody);
+async fn row_16_replicas_that_lose_only_each_other_say_so_and_page_nobody(backend: Backend) {
+    let Some((mut fleet, mut cast)) = fleet_on(backend, &Plan::pair().peers()).await else { return };
+    fleet.see_each_other("healthy").await;
+    fleet.cut_from_each_other();
+    cast.goes_silent(&fleet).await;
+    fleet.see_each_other("unreachable_from_here").await;
+    // Long enough for a page, if this were one.
+    slowness(3 * PAGE).await;
+    for (index, other) in [(0, "b"), (1, "a")] {
+        let line = format!("the replica {other}: unreachable from here");
+        fleet[index].gotel().printed(&line, SLACK).await;
+        let page = nodes(&fleet, index).await;
+        let evidence = "Its row in the database moves. It does not answer over HTTP";
+        assert!(page.contains("</svg>unreachable from here") && page.contains(evidence), "{page}");
+        assert_eq!(fleet[index].node.get("/readyz").await.0, 200);
+    }
+    cast.misses_are_told(&fleet, Duration::from_secs(5) + SLACK).await;
+    fleet[0].heal();
+    fleet[1].heal();
+    fleet.see_each_other("healthy").await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(Duration::from_secs(5))).await;
+    assert_eq!(audit::reigns(&fleet.db).await.len(), 1, "nobody else took the lead");
+}
+
+on_both_servers!(row_17_replicas_without_each_other_and_a_database_both_page_under_one_key);
+async fn row_17_replicas_without_each_other_and_a_database_both_page_under_one_key(backend: Backend) {
+    let Some((mut fleet, mut cast, mut server)) = watched_pair(backend).await else { return };
+    let key = key_of_db_gone(&fleet.db).await;
+    fleet.cut_from_each_other();
+    server.kill9();
+    let since = now();
+    is_told(&fleet, "db-gone", &["trigger a", "trigger b"], DB_GONE + RANK + SLACK).await;
+    for trouble in troubles(&fleet, "db-gone") {
+        let waited = DB_GONE + if trouble.srv == "b" { RANK } else { Duration::ZERO };
+        let after = trouble.at.duration_since(since);
+        assert!(after + Duration::from_secs(5) >= waited, "{after:?}: {trouble:?}");
+        assert_eq!(trouble.dedup_key, key);
+    }
+    eventually(SOON, "PagerDuty to have heard it twice", async || fleet.pager.requests().len() == 2).await;
+    assert_eq!(fleet.pager.open_incidents(), BTreeSet::from([key]), "one incident of two pages");
+    eventually(SOON, "the page to say so", async || {
+        let page = nodes(&fleet, 1).await;
+        if page.contains("The database takes no writes: told without it") { Ok(()) } else { Err(page) }
+    })
+    .await;
+    server.restart();
+    fleet[0].heal();
+    fleet[1].heal();
+    let all = ["trigger a", "trigger b", "resolve a", "resolve b"];
+    is_told(&fleet, "db-gone", &all, SOON + SLACK).await;
+    eventually(SOON, "PagerDuty to hear the end", async || fleet.pager.open_incidents().is_empty()).await;
+    fleet.see_each_other("healthy").await;
+    fleet.db.becomes("SELECT COUNT(*) FROM outage", 1).await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["db-gone"])).await;
+}
+
+on_both_servers!(a_database_that_is_gone_is_told_by_one_replica_while_the_other_hears_that_it_is);
+/// Between rows 16 and 17: the database is gone, and the replicas hear each other.
+async fn a_database_that_is_gone_is_told_by_one_replica_while_the_other_hears_that_it_is(backend: Backend) {
+    let Some((mut fleet, mut cast, mut server)) = watched_pair(backend).await else { return };
+    let key = key_of_db_gone(&fleet.db).await;
+    server.kill9();
+    let since = now();
+    is_told(&fleet, "db-gone", &["trigger a"], DB_GONE + SLACK).await;
+    for index in [0, 1] {
+        let (status, text) = fleet[index]
+            .node
+            .ask(reqwest::Method::POST, "/checkin/on-time/0", None)
+            .await
+            .expect("it answers all the same");
+        assert_eq!(status, 503, "{text}");
+        let (status, page) = fleet[index].node.get("/nodes").await;
+        assert_eq!(status, 503);
+        assert!(page.contains("</svg>no database either"), "{page}");
+    }
+    // The moment of the second passes, and a while.
+    slowness((DB_GONE + RANK + SLACK).saturating_sub(since.elapsed())).await;
+    assert_eq!(told_by(&fleet, "db-gone"), BTreeSet::from(["trigger a".to_owned()]));
+    assert_eq!(fleet.pager.open_incidents(), BTreeSet::from([key]));
+    assert_eq!(fleet.pager.requests().len(), 1, "one page of two replicas");
+    server.restart();
+    is_told(&fleet, "db-gone", &["trigger a", "resolve a"], SOON + SLACK).await;
+    eventually(SOON, "PagerDuty to hear the end", async || fleet.pager.open_incidents().is_empty()).await;
+    fleet.see_each_other("healthy").await;
+    fleet.db.becomes("SELECT COUNT(*) FROM outage", 1).await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).troubles(&["db-gone"])).await;
+}
+
+/// Two databases that were one, as after a fail-over that reached only some: on MariaDB, whose files can be copied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_33_replicas_on_two_primaries_that_were_one_both_page_it() {
+    let Some((mut fleet, mut cast, server)) = watched_pair(Backend::MariaDb).await else { return };
+    // Check-ins go to `a` alone, so that the checker may read its database for them all.
+    fleet.shut_door(1);
+    let mut copy = server.lagging_copy().await;
+    copy.restart();
+    let address = |server: &PrivateServer| server.url().socket_addrs(|| None).expect("it has an address")[0];
+    fleet[1].link.redirect(address(&copy));
+    fleet[1].link.cut();
+    // Each finds that the other's beats are not in its database, and tells it by way of its own.
+    is_told(&fleet, "split-db/b", &["trigger a"], PAGE + SOON).await;
+    is_told(&fleet, "split-db/a", &["trigger b"], PAGE + SOON).await;
+    eventually(SOON, "PagerDuty to hear both", async || fleet.pager.open_incidents().len() == 2).await;
+    for index in [0, 1] {
+        let page = nodes(&fleet, index).await;
+        assert!(page.contains("</svg>other database"), "{page}");
+        assert_eq!(fleet[index].node.get("/is-coordinator").await.1, "true", "each leads its own");
+    }
+    // As the notice says: the replicas of the wrong one are stopped first.
+    fleet.kill9(1);
+    fleet[1].link.redirect(address(&server));
+    fleet.restart(1).await;
+    fleet.see_each_other("healthy").await;
+    is_told(&fleet, "split-db/b", &["trigger a", "resolve a"], SOON).await;
+    cast.goes_silent(&fleet).await;
+    let troubles = &["split-db/a", "split-db/b", "peer-dead/b"];
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(troubles)).await;
+    drop(fleet);
+    drop(copy);
+}
+
+/// A disk that is full: on MariaDB, which nobody has to be root to give little room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_30_a_database_without_room_refuses_check_ins_is_told_without_it_and_is_still_read() {
+    let Some(mut server) = PrivateServer::start_small() else { return };
+    let (mut fleet, mut cast) = watched_pair_on(server.database().await).await;
+    let key = key_of_db_gone(&fleet.db).await;
+    let mut connection = fleet.db.connect().await;
+    connection.execute("CREATE TABLE filler (x LONGBLOB) ENGINE=InnoDB").await.expect("there is room yet");
+    for size in [1_000_000, 100_000, 15_000, 4000, 400] {
+        let row = format!("INSERT INTO filler VALUES (REPEAT('x', {size}))");
+        while connection.execute(sqlx::AssertSqlSafe(row.clone())).await.is_ok() {}
+    }
+    let since = now();
+    for member in &fleet.members {
+        eventually(SOON, "an honest 503", async || {
+            let answer = member.node.ask(reqwest::Method::POST, "/checkin/on-time/0", None).await;
+            matches!(answer, Ok((503, _)))
+        })
+        .await;
+    }
+    is_told(&fleet, "db-gone", &["trigger a"], DB_GONE + SLACK).await;
+    assert!(since.elapsed() + Duration::from_secs(5) >= DB_GONE, "a short lack of room pages nobody");
+    assert_eq!(fleet.pager.open_incidents(), BTreeSet::from([key]));
+    for member in &fleet.members {
+        for page in ["/status", "/badguests", "/nodes", "/reservation/on-time/0"] {
+            let (status, text) = member.node.get(page).await;
+            assert_eq!(status, 200, "{page}: {text}");
+        }
+        assert_eq!(member.node.get("/livez").await.0, 200, "a restart makes no room");
+    }
+    // A full InnoDB does not even drop a table: room comes from outside.
+    drop(connection);
+    server.enlarge();
+    cast.further(50, SOON).await;
+    is_told(&fleet, "db-gone", &["trigger a", "resolve a"], SOON + SLACK).await;
+    fleet.see_each_other("healthy").await;
+    fleet.db.becomes("SELECT COUNT(*) FROM outage", 1).await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["db-gone"])).await;
+    drop(fleet);
+    drop(server);
+}
