@@ -49,16 +49,33 @@ impl Report {
         let Ok(document) = std::fs::read_to_string(DOCUMENT) else {
             return eprintln!("{DOCUMENT} is not there: nothing written");
         };
-        let parts =
-            document.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-        let Some((before, after)) = parts else {
+        let parts = document.split_once(BEGIN).and_then(|(before, rest)| {
+            let (last, after) = rest.split_once(END)?;
+            Some((before, last, after))
+        });
+        let Some((before, last, after)) = parts else {
             return eprintln!("{DOCUMENT} has no markers: nothing written");
         };
-        let text = format!("{before}{BEGIN}\n{}\n{END}{after}", self.text);
+        // What was not measured this time stays as it was.
+        let (mut tables, old) = (self.text.trim_end().to_owned(), sections(last));
+        let new: Vec<&str> = sections(&self.text).into_iter().map(|(title, _)| title).collect();
+        for (_, table) in old.into_iter().filter(|(title, _)| !new.contains(title)) {
+            tables.push_str(&format!("\n\n{}", table.trim_end()));
+        }
+        let text = format!("{before}{BEGIN}\n{tables}\n\n{END}{after}");
         if let Err(e) = std::fs::write(DOCUMENT, text) {
             eprintln!("{DOCUMENT}: {e}");
         }
     }
+}
+
+/// Tables with their titles. (The part before the first says how the machine is.)
+fn sections(text: &str) -> Vec<(&str, &str)> {
+    const HEAD: &str = "### ";
+    let starts: Vec<usize> =
+        text.match_indices(HEAD).map(|(at, _)| at).chain(std::iter::once(text.len())).collect();
+    let parts = starts.windows(2).map(|w| &text[w[0]..w[1]]);
+    parts.map(|part| (part.lines().next().unwrap_or_default(), part)).collect()
 }
 
 /// Standard error: where we are.
