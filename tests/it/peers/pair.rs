@@ -117,7 +117,7 @@ async fn row_12_a_second_process_of_one_id_says_so_is_told_of_and_never_leads() 
     fleet.tells(&["trigger duplicate-id/us-1", "resolve duplicate-id/us-1"]).await;
     for replica in [&one, &other] {
         replica.shows("both to be healthy", |page| page.matches("</svg>healthy").count() == 2).await;
-        assert!(!replica.gotel.output().contains("refuses to lead"));
+        assert!(!replica.gotel.output().contains("this one refuses to lead"));
     }
 }
 
