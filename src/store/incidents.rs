@@ -134,10 +134,13 @@ pub(super) async fn withdraw_decided<'s>(
     decided: impl Iterator<Item = (&'s str, &'s str)>,
 ) -> Result<()> {
     let prefix = open_key(SystemKind::Undecidable, "");
-    let first = "SELECT open_key FROM incident WHERE open_key >= ? AND open_key < ? LIMIT 1000";
-    let end = format!("{}0", prefix.trim_end_matches('/'));
+    let dialect = tx.inner().dialect;
+    let word = |text: &str| dialect.word(text);
+    let (first, end) = (word(&prefix), word(&format!("{}0", prefix.trim_end_matches('/'))));
+    let text =
+        format!("SELECT open_key FROM incident WHERE open_key >= {first} AND open_key < {end} LIMIT 1000");
     let mut open = HashSet::new();
-    for row in tx.all(sql(first).bind(prefix).bind(end)).await? {
+    for row in tx.all_plain(text).await? {
         open.insert(row.try_get::<String, _>(0)?);
     }
     if open.is_empty() {
