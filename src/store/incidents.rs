@@ -174,7 +174,7 @@ pub(super) async fn report(tx: &mut Tx, now: i64, report: &SystemReport) -> Resu
     };
     let install = tx.inner().install_id.get().cloned().unwrap_or_default();
     // Of the whole name: two long ones may begin alike.
-    let dedup_key = incident::dedup_key(&install, "gotel", &name, report.since_ms);
+    let dedup_key = incident::dedup_key(&install, "gotel", &name, report.since_ms, None);
     let component: String = name.chars().take(150).collect();
     tx.run(
         sql("INSERT INTO incident (id, open_key, reservation_id, gen, app, component, reason, rid, dedup_key, \
