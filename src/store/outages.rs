@@ -178,8 +178,8 @@ impl Session {
 
 async fn look(tx: &mut Tx) -> Result<Mark> {
     // No row has id 0. A statement that changes nothing still waits for whoever keeps writers out.
-    tx.run_plain("UPDATE reservation SET checkins = checkins WHERE id = 0".into()).await?;
-    tx.run_plain("DELETE FROM checkin WHERE id = 0".into()).await?;
+    tx.run_plain("UPDATE reservation SET checkins = checkins WHERE id = 0").await?;
+    tx.run_plain("DELETE FROM checkin WHERE id = 0").await?;
     let (now, read_only) = (tx.inner().now_expr(), tx.inner().dialect.read_only().unwrap_or("0"));
     let sent_boot_ms = clock::boot_ms();
     let row = tx.one_plain(format!("SELECT {now} AS now_ms, {read_only} AS read_only")).await?;

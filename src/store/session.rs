@@ -186,9 +186,9 @@ impl Tx {
     }
 
     /// Runs a text as it is, without preparing it: one trip, also on a new connection. For numbers, tokens and
-    /// [`Dialect::word`]s of our own only.
-    pub(super) async fn run_plain(&mut self, text: String) -> Result<AnyQueryResult> {
-        heard(self.rule, (&mut self.link.conn).execute(AssertSqlSafe(text))).await
+    /// [`Dialect::word`]s of our own only, and for what MySQL does not prepare (`SAVEPOINT`).
+    pub(super) async fn run_plain(&mut self, text: impl Into<String>) -> Result<AnyQueryResult> {
+        heard(self.rule, (&mut self.link.conn).execute(AssertSqlSafe(text.into()))).await
     }
 
     /// The one row of a text as in [`Tx::run_plain`].
@@ -199,12 +199,6 @@ impl Tx {
     /// The rows of a text as in [`Tx::run_plain`].
     pub(super) async fn all_plain(&mut self, text: String) -> Result<Vec<AnyRow>> {
         heard(self.rule, (&mut self.link.conn).fetch_all(AssertSqlSafe(text))).await
-    }
-
-    /// As plain text: MySQL prepares no `SAVEPOINT`.
-    pub(super) async fn run_plain(&mut self, text: &'static str) -> Result<()> {
-        (&mut self.link.conn).execute(text).await?;
-        Ok(())
     }
 
     pub(super) async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
