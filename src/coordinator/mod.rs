@@ -6,8 +6,8 @@
 //! marks its work as done only when a step was complete.
 //!
 //! Races: two replicas that both believe they lead: the fence lets one of them write (`store::lease`). A
-//! process that was frozen: its lease has run out by the boot clock, which counts while suspended, and the
-//! fence looks at that clock first; and an evaluation refuses to judge before the gap is recorded
+//! process that was frozen: its lease has run out by the boot clock, which counts while suspended, and each
+//! transaction looks at that clock first; and an evaluation refuses to judge before the gap is recorded
 //! (`store::evaluate`).
 
 mod alive;

@@ -16,16 +16,19 @@
 use super::error::{Result, StoreError};
 use super::session::{CONNECT_LIMIT, sql};
 use super::{Inner, pool};
+use crate::clock;
 use sqlx::any::AnyConnectOptions;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long one of several endpoints may take. Shorter than any operation's limit, longer than ten round trips
-/// around the world.
-const EACH_LIMIT: Duration = Duration::from_millis(1500);
+/// How long one of several endpoints may take, at first and at most. At first shorter than any operation's limit, so
+/// that the next one is found within it; doubled after each round in which no endpoint answered, as all of them may be
+/// far away.
+const EACH_FIRST: Duration = Duration::from_millis(1500);
+const EACH_MOST: Duration = Duration::from_millis(6000);
 
 /// A connection that is known to be clean, and what it was made under.
 pub(super) struct Link {
@@ -38,6 +41,8 @@ pub(super) struct Link {
 pub(super) struct Endpoints {
     list: Vec<Endpoint>,
     place: Mutex<Place>,
+    /// How many looks in a row met silence.
+    silent: AtomicUsize,
 }
 
 struct Endpoint {
@@ -91,13 +96,21 @@ impl Place {
 struct Look<'e> {
     endpoints: &'e Endpoints,
     at: usize,
+    since_us: i64,
+    answered: bool,
     well: bool,
 }
 
 impl Drop for Look<'_> {
     fn drop(&mut self) {
+        let Endpoints { list, silent, .. } = self.endpoints;
         if !self.well {
-            self.endpoints.place().pass_over(self.at, self.endpoints.list.len());
+            self.endpoints.place().pass_over(self.at, list.len());
+        }
+        if !self.answered {
+            silent.fetch_add(1, Ordering::Relaxed);
+        } else if self.well && clock::since_us(self.since_us) < EACH_FIRST / 2 {
+            silent.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -116,11 +129,17 @@ impl Endpoints {
                 told: AtomicBool::new(false),
             })
         });
-        Ok(Self { list: list.collect::<Result<_>>()?, place: Mutex::default() })
+        Ok(Self { list: list.collect::<Result<_>>()?, place: Mutex::default(), silent: AtomicUsize::new(0) })
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long each of several may take now.
+    fn each(&self) -> Duration {
+        let rounds = self.silent.load(Ordering::Relaxed) / self.list.len();
+        EACH_MOST.min(EACH_FIRST * (1 << rounds.min(4)))
     }
 
     /// Whether a connection may still be used.
@@ -161,12 +180,15 @@ impl Inner {
     async fn look_around(&self) -> Result<Link> {
         let endpoints = &self.endpoints;
         let (count, start) = (endpoints.list.len(), endpoints.place().start);
-        let limit = if count > 1 { EACH_LIMIT } else { CONNECT_LIMIT };
+        let limit = if count > 1 { endpoints.each() } else { CONNECT_LIMIT };
         let mut failures = Vec::new();
         for at in (0..count).map(|n| (start + n) % count) {
-            let mut look = Look { endpoints, at, well: false };
+            let mut look = Look { endpoints, at, since_us: clock::boot_us(), answered: false, well: false };
             let outcome = match tokio::time::timeout(limit, self.connect_to(at)).await {
-                Ok(outcome) => outcome,
+                Ok(outcome) => {
+                    look.answered = true;
+                    outcome
+                }
                 Err(_) => Err(StoreError::Timeout(limit, "connect")),
             };
             match outcome {
@@ -193,7 +215,8 @@ impl Inner {
             (&mut conn).execute(AssertSqlSafe(statement)).await?;
         }
         if let Some(question) = self.dialect.read_only() {
-            let row = sql(format!("SELECT {question}")).fetch_one(&mut conn).await?;
+            // Not prepared: that would be one more trip.
+            let row = (&mut conn).fetch_one(AssertSqlSafe(format!("SELECT {question}"))).await?;
             if row.try_get::<i64, _>(0)? != 0 {
                 return Err(StoreError::ReadOnly("read_only is set".into()));
             }
@@ -247,6 +270,21 @@ fn shown(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_that_are_all_silent_are_given_more_time_and_those_that_answer_soon_less() {
+        let urls = ["mysql://a/x", "mysql://b/x"].map(str::to_owned);
+        sqlx::any::install_default_drivers();
+        let endpoints = Endpoints::new(&urls).unwrap();
+        let look = |answered: bool, well: bool| {
+            let since_us = clock::boot_us();
+            drop(Look { endpoints: &endpoints, at: 0, since_us, answered, well });
+            endpoints.each().as_millis()
+        };
+        assert_eq!([(); 6].map(|()| look(false, false)), [1500, 3000, 3000, 6000, 6000, 6000]);
+        assert_eq!(look(true, false), 6000, "a refusal says nothing of the way there");
+        assert_eq!(look(true, true), 1500);
+    }
 
     #[test]
     fn the_next_look_begins_behind_the_endpoint_that_failed_and_comes_round() {

@@ -28,7 +28,8 @@ impl Session {
             tx.run_plain("SAVEPOINT room").await?;
             let row = "INSERT INTO checkin (reservation_id, at_ms, kind, note) VALUES (0, 0, 'room', ?)";
             tx.run(sql(row).bind(vec![0_u8; ROOM])).await?;
-            tx.run_plain("ROLLBACK TO SAVEPOINT room").await
+            tx.run_plain("ROLLBACK TO SAVEPOINT room").await?;
+            Ok(())
         })
     }
 }

@@ -66,7 +66,7 @@ async fn row_03_a_coordinator_that_stands_still_inside_its_transaction_blocks_no
     cast.goes_silent(&fleet).await;
     fleet[0].node.gotel.printed("a test asked for a hang at evaluate_transaction", SLACK).await;
     fleet.stop(0).await;
-    // It holds the row of the lease until the server ends its connection.
+    // It holds the reservation until the server ends its connection.
     fleet.coordinates(1, TAKE_OVER + SLACK).await;
     cast.misses_are_told(&fleet, TAKE_OVER + SLACK).await;
     fleet.cont(0);
