@@ -27,7 +27,7 @@ fn said() -> Said {
 
 fn signed(secret: &str, from: &str, to: &str, nonce: &str) -> Signed {
     let heartbeat = Heartbeat { from: from.into(), to: to.into(), nonce: nonce.into(), said: said() };
-    frame::request(&Secret::written(secret.into()), &heartbeat)
+    frame::request(&Secret::written(secret.into()).value(), &heartbeat)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +77,7 @@ async fn row_58_a_heartbeat_that_is_forged_or_replayed_is_401_counted_and_change
     let (status, headers, body) = post(&good).await;
     assert_eq!(status, 200);
     let signature = headers[SIGNATURE].to_str().unwrap().to_owned();
-    let secret = Secret::written(SECRET.into());
+    let secret = Secret::written(SECRET.into()).value();
     let answer = Signed { body, signature };
     let reply = frame::accept_reply(&secret, "us-1", "eu-1", &good.signature, &answer).unwrap();
     assert!(reply.said.db_ok && reply.said.seq > 0, "{:?}", reply.said);

@@ -83,6 +83,7 @@ impl TestApp {
             counted: Default::default(),
             board: board.clone(),
             bar: Default::default(),
+            secrets: Default::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
