@@ -186,6 +186,11 @@ pub struct Card {
 }
 
 impl Rack {
+    /// Replaces what hangs there.
+    pub fn hang(&self, cards: Vec<Card>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = cards;
+    }
+
     /// A copy of what hangs there.
     pub fn read(&self) -> Vec<Card> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -235,8 +240,7 @@ impl Watch {
     }
 
     fn show(&self) {
-        let cards = self.groups.iter().map(Group::card).collect();
-        *self.rack.0.write().unwrap_or_else(PoisonError::into_inner) = cards;
+        self.rack.hang(self.groups.iter().map(Group::card).collect());
     }
 }
 
