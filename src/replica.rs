@@ -10,6 +10,7 @@
 mod arrive;
 mod direct;
 mod heartbeat;
+mod secrets;
 mod trouble;
 
 use crate::alert::dispatch::{Dispatcher, Parts};
@@ -28,6 +29,7 @@ use crate::peers::solo::Solo;
 use crate::peers::{self, Peers};
 use crate::reservation::Invalid;
 use crate::reservation::routing::Routes;
+use crate::secret::watch::{Rack, Watch};
 use crate::store::dialect::Dialect;
 use crate::store::{ORPHAN_AFTER_MS, Session, Store, StoreError};
 use std::net::SocketAddr;
@@ -143,6 +145,13 @@ impl Replica {
             edge.spawn("peers", http::serve_few(listener, router, edge.stop()));
             sight = seen;
         }
+        let rack = Rack::default();
+        let groups = secrets::groups(config, &auth, &store);
+        if !groups.is_empty() {
+            let pulse = loops.register("secrets", Duration::from_secs(30));
+            let watch = Watch::new(groups, rack.clone(), Arc::clone(&metrics), pulse);
+            core.spawn("secrets", watch.run(core.stop()));
+        }
         let teller = Teller::new(Telling {
             store: store.clone(),
             sight: sight.clone(),
@@ -169,6 +178,7 @@ impl Replica {
             counted: Default::default(),
             board,
             bar: Arc::clone(&bar),
+            secrets: rack,
         };
         let mut arrival = arrive::Arrival::new(&store, solo.clone());
         let arrived = arrival.soon().await?;

@@ -8,6 +8,7 @@
 //! - What failed is tried again (`reservation::backoff`: 5 s … 5 min, for 24 h); what the receiver refuses
 //!   for ever is a dead letter. Either way somebody is told over another alerter ([`Reporter`]): at once for
 //!   a dead letter and for an alerter that is set up wrongly, after 5 minutes for one that just fails.
+//! - An alerter that was set up wrongly and gets a new secret is tried again at once, with what waits for it.
 //! - A panic in an alerter is a failed try, not the end of the process.
 //!
 //! Does not promise exactly one delivery. Races and their answers:
@@ -88,6 +89,8 @@ pub struct Dispatcher {
     /// Ended, and not written down yet.
     unwritten: Vec<Sent>,
     health: Health,
+    /// As of the last step: [`Alerter::renewals`].
+    renewals: u64,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -137,6 +140,7 @@ impl Dispatcher {
     pub fn new(parts: Parts) -> Self {
         Self {
             limiter: limiter(parts.alerter.kind()),
+            renewals: parts.alerter.renewals(),
             alerter: parts.alerter,
             session: parts.session,
             metrics: parts.metrics,
@@ -191,6 +195,7 @@ impl Dispatcher {
         self.count(now_ms);
         let mut step = Step { finished: self.write().await?, ..Step::default() };
         self.report(now_ms).await;
+        self.renew(now_ms).await?;
         loop {
             let room = self.room(now_ms);
             if room == 0 {
@@ -210,6 +215,25 @@ impl Dispatcher {
         }
         self.metrics.breaker(self.alerter.name(), self.breaker.is_open());
         Ok(step)
+    }
+
+    /// Where a secret has changed, what its alerter failed to send may work now.
+    async fn renew(&mut self, now_ms: i64) -> Result<()> {
+        let renewals = self.alerter.renewals();
+        if renewals == self.renewals {
+            return Ok(());
+        }
+        let hurried = self.session.hurry(self.alerter.name()).await?;
+        self.renewals = renewals;
+        self.breaker.mended(now_ms);
+        if hurried > 0 {
+            tracing::info!(
+                alerter = self.alerter.name(),
+                notices = hurried,
+                "has a new secret: tried again now"
+            );
+        }
+        Ok(())
     }
 
     /// Folds storms and claims at most `room` notices.

@@ -26,7 +26,7 @@ pub mod smtp;
 pub mod webhook;
 
 pub use config::AlerterConfig;
-pub use http::{client, parse_url};
+pub use http::{check_url, client};
 
 use crate::reservation::{Event, Invalid, Notice, Reason};
 use crate::store;
@@ -124,6 +124,11 @@ pub trait Alerter: Send + Sync {
     /// For an alerter that sends to addresses: those that hear what names none. None: it has one target.
     fn fallback(&self) -> Option<&[String]> {
         None
+    }
+
+    /// How often its secrets have changed since the start: a new one may mend what was set up wrongly.
+    fn renewals(&self) -> u64 {
+        0
     }
 
     /// Tries once. May be cancelled at any point, and may be called again with the same delivery.

@@ -9,6 +9,8 @@
 //!   endpoint has become the one that serves.
 //! - With a single endpoint the same happens, and its name is looked up anew at each connect (the driver keeps
 //!   no addresses): a name that was pointed at another server is followed.
+//! - User, password and parameters of the URLs may change while the process runs: connections that are made from
+//!   then on use them. Servers and database may not: that would be another place, and a matter for a restart.
 //!
 //! Does not promise: to go back to an earlier endpoint by itself, or to find out whether two servers that hold
 //! the same installation replicate to each other.
@@ -17,11 +19,13 @@ use super::error::{Result, StoreError};
 use super::session::{CONNECT_LIMIT, sql};
 use super::{Inner, pool};
 use crate::clock;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::any::AnyConnectOptions;
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long one of several endpoints may take, at first and at most. At first shorter than any operation's limit, so
@@ -46,13 +50,28 @@ pub(super) struct Endpoints {
 }
 
 struct Endpoint {
-    options: AnyConnectOptions,
+    way: RwLock<Way>,
     /// Host and port: what may be shown of it.
     shown: String,
     /// Whether it was seen to hold this installation.
     known: AtomicBool,
     /// Whether it was told that it does not.
     told: AtomicBool,
+}
+
+/// How one of them is connected to.
+struct Way {
+    url: SecretString,
+    options: AnyConnectOptions,
+}
+
+impl Way {
+    fn parse(url: &str) -> Result<Self> {
+        // The URL may hold a password: the driver's message is not passed on.
+        let options = AnyConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Schema("database-url is not a valid URL".into()))?;
+        Ok(Self { url: url.into(), options })
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -119,17 +138,43 @@ impl Endpoints {
     /// Those of `urls`, which are of one dialect.
     pub(super) fn new(urls: &[String]) -> Result<Self> {
         let list = urls.iter().map(|url| {
-            // The URL may hold a password: the driver's message is not passed on.
-            let options = AnyConnectOptions::from_str(url)
-                .map_err(|_| StoreError::Schema("database-url is not a valid URL".into()))?;
             Ok(Endpoint {
-                options,
+                way: RwLock::new(Way::parse(url)?),
                 shown: shown(url),
                 known: AtomicBool::new(false),
                 told: AtomicBool::new(false),
             })
         });
         Ok(Self { list: list.collect::<Result<_>>()?, place: Mutex::default(), silent: AtomicUsize::new(0) })
+    }
+
+    /// Other users and passwords for the same servers. Ok(false): nothing is new.
+    pub(super) fn renew(&self, urls: &[String]) -> std::result::Result<bool, String> {
+        const WRONG: &str = "is not a valid URL: write mysql://user:password@host/database, special characters of \
+                             the password percent-encoded";
+        let same = |(endpoint, url): (&Endpoint, &String)| {
+            let way = endpoint.way.read().unwrap_or_else(PoisonError::into_inner);
+            where_to(way.url.expose_secret()) == where_to(url)
+        };
+        if urls.len() != self.list.len() || !self.list.iter().zip(urls).all(same) {
+            return Err("names another server or database than at the start: put the old one back with a new user or \
+                        password, or restart GoTel to move"
+                .into());
+        }
+        // The driver looks at the rest of a URL only when it connects.
+        let parse = |url: &String| match MySqlConnectOptions::from_str(url) {
+            Ok(_) => Way::parse(url).map_err(|_| WRONG),
+            Err(_) => Err(WRONG),
+        };
+        let ways = urls.iter().map(parse);
+        let ways: Vec<Way> = ways.collect::<std::result::Result<_, _>>()?;
+        let mut new = false;
+        for (endpoint, way) in self.list.iter().zip(ways) {
+            let mut now = endpoint.way.write().unwrap_or_else(PoisonError::into_inner);
+            new |= now.url.expose_secret() != way.url.expose_secret();
+            *now = way;
+        }
+        Ok(new)
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
@@ -210,7 +255,8 @@ impl Inner {
 
     async fn connect_to(&self, at: usize) -> Result<AnyConnection> {
         let endpoint = &self.endpoints.list[at];
-        let mut conn = AnyConnection::connect_with(&endpoint.options).await?;
+        let options = endpoint.way.read().unwrap_or_else(PoisonError::into_inner).options.clone();
+        let mut conn = AnyConnection::connect_with(&options).await?;
         for statement in self.dialect.session_setup() {
             (&mut conn).execute(AssertSqlSafe(statement)).await?;
         }
@@ -253,6 +299,12 @@ impl Inner {
         }
         Err(StoreError::Unavailable("it holds another installation".into()))
     }
+}
+
+/// The part of a URL that says which database it is; None: it is none.
+fn where_to(url: &str) -> Option<(String, Option<u16>, String)> {
+    let url = url::Url::parse(url).ok()?;
+    Some((url.host_str()?.to_owned(), url.port().or(Some(3306)), url.path().to_owned()))
 }
 
 /// Host and port of a URL: nothing else of it may be shown.
@@ -322,6 +374,29 @@ mod tests {
         alone.serve(0);
         assert!(alone.leave(0, 0, 1));
         assert_eq!((alone.start, alone.epoch), (0, 1), "its name is looked up again");
+    }
+
+    #[test]
+    fn user_password_and_parameters_may_change_and_the_place_may_not() {
+        sqlx::any::install_default_drivers();
+        let urls = |all: &[&str]| all.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+        let endpoints = Endpoints::new(&urls(&["mysql://a:hush@db-1/gotel", "mysql://db-2/gotel"])).unwrap();
+        let renew = |all: &[&str]| endpoints.renew(&urls(all));
+        assert_eq!(renew(&["mysql://a:hush@db-1/gotel", "mysql://db-2/gotel"]), Ok(false));
+        assert_eq!(renew(&["mysql://b:new@db-1/gotel", "mysql://db-2/gotel?ssl-mode=REQUIRED"]), Ok(true));
+        let now = endpoints.list[0].way.read().unwrap().url.clone();
+        for other in [
+            &["mysql://b:hush@db-1/gotel"][..],
+            &["mysql://b:hush@db-3/gotel", "mysql://db-2/gotel"],
+            &["mysql://b:hush@db-1:3307/gotel", "mysql://db-2/gotel"],
+            &["mysql://b:hush@db-1/other", "mysql://db-2/gotel"],
+            &["hush", "mysql://db-2/gotel"],
+            &["mysql://b:hush@db-1/gotel?ssl-mode=hush", "mysql://db-2/gotel"],
+        ] {
+            let why = renew(other).unwrap_err();
+            assert!(!why.contains("hush"), "{why}");
+        }
+        assert_eq!(endpoints.list[0].way.read().unwrap().url.expose_secret(), now.expose_secret());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod chaos;
 mod db;
 mod foreign_smtp;
 mod load;
+mod mounted;
 mod process;
 mod receiver;
 mod server;

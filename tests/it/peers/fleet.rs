@@ -55,6 +55,11 @@ impl Fleet {
         std::fs::write(self.folder.path().join("secret"), secret).unwrap();
     }
 
+    /// The process at a place finds another one in its file.
+    pub fn renew_secret(&self, place: usize, secret: &str) {
+        std::fs::write(self.folder.path().join(format!("secret-{place}")), secret).unwrap();
+    }
+
     /// Where the replica at a place takes heartbeats.
     pub fn address(&self, place: usize) -> &str {
         &self.addresses[place]
@@ -64,12 +69,14 @@ impl Fleet {
     pub fn spawn(&self, id: usize, place: usize, database_url: &str) -> Gotel {
         let list: Vec<_> =
             (0..2).map(|n| format!("{{id: {}, url: \"http://{}\"}}", IDS[n], self.addresses[n])).collect();
+        let secret = self.folder.path().join(format!("secret-{place}"));
+        std::fs::copy(self.folder.path().join("secret"), &secret).unwrap();
         let yaml = format!(
             "replica: {}\npeers:\n  listen: {}\n  secretFile: {}\n  replicas: [{}]\n  confirm: 3s\n  page: 12s\n\
              alerters: [{{name: hook, type: webhook, url: \"{}\"}}]\n",
             IDS[id],
             self.addresses[place],
-            self.folder.path().join("secret").display(),
+            secret.display(),
             list.join(", "),
             self.hook.url("/hook"),
         );

@@ -9,6 +9,7 @@ pub mod db;
 pub mod foreign_smtp;
 pub mod galera;
 pub mod load;
+pub mod mounted;
 pub mod needs;
 pub mod node;
 pub mod process;
