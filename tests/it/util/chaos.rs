@@ -96,7 +96,8 @@ struct Counts {
 impl ChaosProxy {
     /// Listens on a port of its own and forwards to `upstream`.
     pub async fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+        let socket = bound(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a loopback port is free");
+        let listener = socket.listen(BACKLOG).expect("a bound socket can listen");
         let addr = listener.local_addr().unwrap();
         let (rules, seen) = watch::channel(Rules::faithful(upstream));
         let counts = Arc::new(Counts::default());
@@ -186,9 +187,10 @@ async fn accept(
 ) {
     loop {
         if rules.borrow_and_update().refuse {
-            drop(listener);
-            // Bound without listening: the kernel refuses, and nobody else gets the port.
+            // Bound without listening: the kernel refuses, and nobody else gets the port. Bound before the other is
+            // closed: in between somebody could take it.
             let socket = bound(addr).expect("the proxy's own port can be bound again");
+            drop(listener);
             if rules.wait_for(|rules| !rules.refuse).await.is_err() {
                 return;
             }
@@ -209,6 +211,7 @@ async fn accept(
 fn bound(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(addr)?;
     Ok(socket)
 }
