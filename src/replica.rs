@@ -156,7 +156,7 @@ impl Replica {
             store: store.clone(),
             sight: sight.clone(),
             unwritten: unwritten.clone(),
-            direct: Arc::new(direct::Alerters::new(&alerters, &routes)),
+            direct: Arc::new(direct::Alerters::new(&alerters, &routes, alert_context.clone())),
             folder: config.state_dir.clone(),
             replica: config.replica.clone(),
             unnamed: direct::name_of_database(config.database_urls().first().copied().unwrap_or_default()),
@@ -202,7 +202,13 @@ impl Replica {
         last.checkpoint().await?;
 
         let (evaluated, evaluations) = watch::channel(None);
-        let witness = direct::Findings { solo, sight: sight.clone(), standing, unwritten, evaluated };
+        let witness = direct::Findings {
+            solo,
+            sight: sight.clone(),
+            standing,
+            unwritten: unwritten.clone(),
+            evaluated,
+        };
         let context = Context {
             routes: routes.clone(),
             srv: config.replica.clone(),
@@ -222,8 +228,12 @@ impl Replica {
             witness: Arc::new(witness),
         };
         coordinator::start(&coordinator, publish, &mut core);
-        let reporter: Arc<dyn Reporter> =
-            Arc::new(Trouble { store: store.clone(), routes: routes.clone(), srv: config.replica.clone() });
+        let reporter: Arc<dyn Reporter> = Arc::new(Trouble {
+            store: store.clone(),
+            routes: routes.clone(),
+            srv: config.replica.clone(),
+            unwritten,
+        });
         for alerter in alerters {
             let pulse = loops.register(format!("alerter/{}", alerter.name()), Duration::from_secs(60));
             let dispatcher = Dispatcher::new(Parts {
@@ -234,6 +244,7 @@ impl Replica {
                 wake: Arc::clone(&wake),
                 beat: Arc::new(move || pulse.beat()),
                 srv: config.replica.clone(),
+                context: alert_context.clone(),
             });
             core.spawn("alerter", dispatcher.run(core.stop()));
         }

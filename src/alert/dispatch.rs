@@ -20,7 +20,7 @@
 //!   for a whole send is not begun.
 
 use super::breaker::{Allowed, Breaker};
-use super::{Alerter, Delivery, Outcome, Reporter, SEND_LIMIT};
+use super::{Alerter, Context, Delivery, Outcome, Reporter, SEND_LIMIT};
 use crate::clock;
 use crate::failpoint;
 use crate::metrics::Metrics;
@@ -66,6 +66,8 @@ pub struct Parts {
     pub beat: Arc<dyn Fn() + Send + Sync>,
     /// This replica's name, for digests.
     pub srv: String,
+    /// For links to GoTel's own pages.
+    pub context: Context,
 }
 
 impl std::fmt::Debug for Parts {
@@ -83,6 +85,7 @@ pub struct Dispatcher {
     wake: Arc<Notify>,
     beat: Arc<dyn Fn() + Send + Sync>,
     srv: String,
+    context: Context,
     limiter: Option<Arc<DefaultDirectRateLimiter>>,
     breaker: Breaker,
     sends: JoinSet<Sent>,
@@ -148,6 +151,7 @@ impl Dispatcher {
             wake: parts.wake,
             beat: parts.beat,
             srv: parts.srv,
+            context: parts.context,
             breaker: Breaker::default(),
             sends: JoinSet::new(),
             unwritten: Vec::new(),
@@ -283,6 +287,7 @@ impl Dispatcher {
     fn begin(&mut self, claimed: Claimed, claimed_ms: i64) {
         let (alerter, limiter, metrics) =
             (Arc::clone(&self.alerter), self.limiter.clone(), Arc::clone(&self.metrics));
+        let claimed = Claimed { notice: self.context.linked(claimed.notice), ..claimed };
         self.sends.spawn(async move {
             if let Some(limiter) = limiter {
                 limiter.until_ready().await;

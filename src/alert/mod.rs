@@ -28,7 +28,7 @@ pub mod webhook;
 pub use config::AlerterConfig;
 pub use http::{check_url, client};
 
-use crate::reservation::{Event, Invalid, Notice, Reason};
+use crate::reservation::{Event, Invalid, Notice, Reason, message};
 use crate::store;
 use config::Channel;
 use futures::future::BoxFuture;
@@ -160,6 +160,16 @@ pub trait Reporter: Send + Sync {
 pub struct Context {
     /// GoTel's own address as people reach it (`https://gotel.example.org`), if one is configured.
     pub external_url: Option<String>,
+}
+
+impl Context {
+    /// The notice, with a link to the page of replicas if it is about GoTel itself and has none.
+    pub fn linked(&self, mut notice: Notice) -> Notice {
+        if notice.reason == Reason::System && notice.url.is_none() {
+            notice.url = self.external_url.as_deref().map(|base| message::page(base, &["nodes"]));
+        }
+        notice
+    }
 }
 
 /// Makes the alerter of one configuration entry.

@@ -408,8 +408,8 @@ impl Planner<'_> {
     ) -> Notice {
         let (subject, now_ms) = (self.subject, self.loaded.now_ms);
         let evidence = &subject.evidence;
-        let url =
-            self.context.external_url.as_deref().map(|base| page(base, &subject.app, &subject.component));
+        let page = ["status", &subject.app, &subject.component];
+        let url = self.context.external_url.as_deref().map(|base| message::page(base, &page));
         let message =
             settings.zip(JobKey::parse(&subject.app, &subject.component).ok()).map(|(settings, key)| {
                 let values = Values::new(&Facts {
@@ -477,19 +477,6 @@ fn cause_word(reason: Reason, rid: Option<&str>) -> Option<String> {
     match reason {
         Reason::Missed | Reason::NeverCheckedIn | Reason::System => None,
         Reason::Failed | Reason::Overrun => Some(format!("{}/{}", reason.as_str(), rid.unwrap_or_default())),
-    }
-}
-
-/// Address of a reservation's page. Names may hold any character, so each becomes one path segment.
-fn page(base: &str, app: &str, component: &str) -> String {
-    match url::Url::parse(base) {
-        Ok(mut url) => {
-            if let Ok(mut segments) = url.path_segments_mut() {
-                segments.pop_if_empty().extend(["status", app, component]);
-            }
-            url.into()
-        }
-        Err(_) => base.to_owned(),
     }
 }
 

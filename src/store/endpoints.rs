@@ -181,6 +181,11 @@ impl Endpoints {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is another one to go to.
+    pub(super) fn are_several(&self) -> bool {
+        self.list.len() > 1
+    }
+
     /// How long each of several may take now.
     fn each(&self) -> Duration {
         let rounds = self.silent.load(Ordering::Relaxed) / self.list.len();
@@ -225,7 +230,7 @@ impl Inner {
     async fn look_around(&self) -> Result<Link> {
         let endpoints = &self.endpoints;
         let (count, start) = (endpoints.list.len(), endpoints.place().start);
-        let limit = if count > 1 { endpoints.each() } else { CONNECT_LIMIT };
+        let limit = if endpoints.are_several() { endpoints.each() } else { CONNECT_LIMIT };
         let mut failures = Vec::new();
         for at in (0..count).map(|n| (start + n) % count) {
             let mut look = Look { endpoints, at, since_us: clock::boot_us(), answered: false, well: false };

@@ -263,7 +263,14 @@ impl<'s> Attempts<'s> {
                 Err(_) => Err(StoreError::Timeout(self.rule.limit, self.rule.name)),
             };
             match outcome {
-                Err(e) if e.is_retryable() && self.may_try() => self.pause().await,
+                // One that refuses is left, but where there is only one, it need not be asked again at once.
+                Err(e)
+                    if self.may_try()
+                        && (e.is_retryable()
+                            || is_passing(&e) && self.session.inner.endpoints.are_several()) =>
+                {
+                    self.pause().await;
+                }
                 Err(e) => {
                     self.record(Some(&e));
                     return Err(e);
@@ -313,8 +320,7 @@ impl<'s> Attempts<'s> {
             if stale {
                 return None;
             }
-            // A server that refuses writes has committed nothing, and is left: another may take them.
-            if e.is_retryable() || matches!(e, StoreError::ReadOnly(_)) {
+            if is_passing(e) {
                 self.pause().await;
                 return None;
             }
@@ -385,8 +391,15 @@ async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
         }
     }
     let mut link = session.connect().await?;
-    if rule.transaction && !rides {
-        (&mut link.conn).execute(begin).await?;
+    if rule.transaction
+        && !rides
+        && let Err(e) = (&mut link.conn).execute(begin).await.map_err(StoreError::from)
+    {
+        // A Galera node without a majority lets everybody in, and refuses this.
+        if let StoreError::ReadOnly(_) = &e {
+            inner.endpoints.leave(&link);
+        }
+        return Err(e);
     }
     Ok(tx(link, false))
 }
@@ -416,6 +429,12 @@ async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<Link>, Result<T>) {
         inner.endpoints.leave(&link);
     }
     (clean.then_some(link), Err(e))
+}
+
+/// Whether the next try may go better. A server that refuses writes has committed nothing, and is left: another may
+/// take them.
+fn is_passing(error: &StoreError) -> bool {
+    error.is_retryable() || matches!(error, StoreError::ReadOnly(_))
 }
 
 /// Whether a connection may be used again after this.
