@@ -19,4 +19,4 @@ mod markdown;
 mod payloads;
 mod scripts;
 mod story;
-mod workshop;
+pub mod workshop;
