@@ -47,30 +47,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs Helm with `--wait`, and plays the kubelet meanwhile: every pod runs and is ready.
+/// Runs Helm with `--wait` while every pod runs.
 async fn helm_while_pods_run(namespace: &Namespace, args: &[&str]) -> String {
     let args = [args, &["--wait", "--timeout=150s"]].concat();
-    let helm = namespace.helm(&args);
-    let pods = async {
-        let mut rhythm = tokio::time::interval(std::time::Duration::from_millis(500));
-        loop {
-            rhythm.tick().await;
-            let list = namespace.json(&["get", "pods", "-l", "app.kubernetes.io/name=gotel"]).await;
-            for pod in list["items"].as_array().unwrap() {
-                let gone = !pod["metadata"]["deletionTimestamp"].is_null();
-                let name = pod["metadata"]["name"].as_str().unwrap();
-                if gone {
-                    // Whatever ran is over: there is no kubelet to say so.
-                    namespace.kubectl(&["delete", "pod", name, "--force", "--grace-period=0"]).await;
-                } else if pod["status"]["phase"] == "Pending" {
-                    namespace.pod_becomes(name, "Running").await;
-                }
-            }
-        }
-    };
     tokio::select! {
-        ran = helm => ran.ok(),
-        () = pods => unreachable!("it goes on for ever"),
+        ran = namespace.helm(&args) => ran.ok(),
+        () = namespace.pods_run("app.kubernetes.io/name=gotel") => unreachable!("it goes on for ever"),
     }
 }
 

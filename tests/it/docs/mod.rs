@@ -14,6 +14,7 @@
 mod commands;
 mod compare;
 mod examples;
+mod kubernetes;
 mod links;
 mod markdown;
 mod payloads;

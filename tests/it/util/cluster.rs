@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -28,13 +28,17 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// How long controllers may take to act.
 const ACTED: Duration = Duration::from_secs(90);
 
+/// How often the stand-in of the kubelet looks.
+const KUBELET: Duration = Duration::from_millis(500);
+
 /// A cluster.
 #[derive(Clone)]
 pub struct Cluster {
     kubeconfig: PathBuf,
     /// Where `kubectl` and `helm` keep their notes, and this file the kubeconfigs it writes.
     home: Arc<tempfile::TempDir>,
-    own: Option<Arc<Plane>>,
+    /// The processes of a private one, and its name among them.
+    own: Option<(Arc<Plane>, &'static str)>,
 }
 
 /// What a command came to.
@@ -108,14 +112,21 @@ impl Cluster {
 
     /// A cluster of the test's own; `None` as above. Blocks for about six seconds.
     pub fn private() -> Option<Self> {
-        needs::address_of("Kubernetes", VARIABLE)?;
-        let plane = Plane { state: tempfile::tempdir().expect("a temporary folder can be made") };
-        plane.script(&["start"]);
-        let kubeconfig = plane.state.path().join("controlplane/a/kubeconfig");
-        Some(Self::of(kubeconfig, Some(Arc::new(plane))))
+        Some(Self::of_plane(&Plane::start("a")?, "a"))
     }
 
-    fn of(kubeconfig: PathBuf, own: Option<Arc<Plane>>) -> Self {
+    /// Two clusters of the test's own.
+    pub fn private_pair() -> Option<(Self, Self)> {
+        let plane = Plane::start("a b")?;
+        Some((Self::of_plane(&plane, "a"), Self::of_plane(&plane, "b")))
+    }
+
+    fn of_plane(plane: &Arc<Plane>, name: &'static str) -> Self {
+        let kubeconfig = plane.state.path().join("controlplane").join(name).join("kubeconfig");
+        Self::of(kubeconfig, Some((plane.clone(), name)))
+    }
+
+    fn of(kubeconfig: PathBuf, own: Option<(Arc<Plane>, &'static str)>) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder can be made");
         Self { kubeconfig, home: Arc::new(home), own }
     }
@@ -200,7 +211,8 @@ impl Cluster {
 
     /// SIGKILL to a process of a private cluster; returns when it is gone.
     pub fn kill9(&self, process: Process) {
-        self.plane().script(&["kill", "a", process.name()]);
+        let (plane, name) = self.plane();
+        plane.script(&["kill", name, process.name()]);
     }
 
     /// SIGSTOP to a process of a private cluster: it answers nothing.
@@ -215,15 +227,16 @@ impl Cluster {
 
     /// Starts whatever does not run of a private cluster, on the same ports and data; returns when it is ready.
     pub fn restart(&self) {
-        self.plane().script(&["start"]);
+        self.plane().0.script(&["start"]);
     }
 
     fn pid(&self, process: Process) -> i32 {
-        let pid = self.plane().script(&["pid", "a", process.name()]);
+        let (plane, name) = self.plane();
+        let pid = plane.script(&["pid", name, process.name()]);
         pid.trim().parse().expect("`pid` prints a number")
     }
 
-    fn plane(&self) -> &Plane {
+    fn plane(&self) -> &(Arc<Plane>, &'static str) {
         self.own.as_ref().expect("only a private cluster may be broken")
     }
 
@@ -313,19 +326,52 @@ impl Namespace {
         .await
     }
 
-    /// What the kubelet would say of a pod: `Running` and ready, `Succeeded` or `Failed`.
+    /// What the kubelet would say of a pod that ended: `Succeeded` or `Failed`.
     pub async fn pod_becomes(&self, pod: &str, phase: &str) {
-        let status = match phase {
-            "Running" => {
-                let condition = |kind: &str| serde_json::json!({"type": kind, "status": "True"});
-                serde_json::json!({"phase": phase, "conditions": [condition("Ready"), condition("ContainersReady")]})
-            }
-            _ => serde_json::json!({"phase": phase}),
-        };
-        let patch = serde_json::json!({"status": status}).to_string();
-        let args = ["patch", "pod", pod, "--subresource=status", "--type=merge", "-p", &patch];
-        self.kubectl(&args).await.ok();
+        self.tell_of(pod, json!({"phase": phase})).await.ok();
     }
+
+    /// What the kubelet would do with pods that fit a label selector, for as long as it is awaited: they run and are
+    /// ready, and those that are to go are gone.
+    pub async fn pods_run(&self, selector: &str) {
+        let mut rhythm = tokio::time::interval(KUBELET);
+        loop {
+            rhythm.tick().await;
+            let list = self.json(&["get", "pods", "-l", selector]).await;
+            for pod in list["items"].as_array().into_iter().flatten() {
+                let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
+                if !pod["metadata"]["deletionTimestamp"].is_null() {
+                    self.kubectl(&["delete", "pod", name, "--force", "--grace-period=0"]).await;
+                } else if pod["status"]["phase"] == "Pending" {
+                    // It may be gone meanwhile: then this is not said of anybody.
+                    self.tell_of(name, running(pod)).await;
+                }
+            }
+        }
+    }
+
+    async fn tell_of(&self, pod: &str, status: Value) -> Ran {
+        let patch = json!({"status": status}).to_string();
+        self.kubectl(&["patch", "pod", pod, "--subresource=status", "--type=merge", "-p", &patch]).await
+    }
+}
+
+/// The status of a pod whose containers all run.
+fn running(pod: &Value) -> Value {
+    let containers: Vec<_> = pod["spec"]["containers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|container| {
+            json!({
+                "name": container["name"], "image": container["image"], "imageID": "", "ready": true, "started": true,
+                "restartCount": 0, "state": {"running": {}},
+            })
+        })
+        .collect();
+    let conditions =
+        ["PodScheduled", "ContainersReady", "Ready"].map(|kind| json!({"type": kind, "status": "True"}));
+    json!({"phase": "Running", "conditions": conditions, "containerStatuses": containers})
 }
 
 impl Drop for Namespace {
@@ -338,12 +384,21 @@ impl Drop for Namespace {
     }
 }
 
-/// The processes of a private cluster.
+/// The processes of private clusters.
 struct Plane {
     state: tempfile::TempDir,
+    clusters: &'static str,
 }
 
 impl Plane {
+    fn start(clusters: &'static str) -> Option<Arc<Self>> {
+        needs::address_of("Kubernetes", VARIABLE)?;
+        let state = tempfile::tempdir().expect("a temporary folder can be made");
+        let plane = Self { state, clusters };
+        plane.script(&["start"]);
+        Some(Arc::new(plane))
+    }
+
     fn script(&self, verb: &[&str]) -> String {
         let output = self.command(verb).stderr(Stdio::inherit()).output().expect("the script can be run");
         assert!(output.status.success(), "controlplane.sh {verb:?} failed: {}", output.status);
@@ -353,7 +408,10 @@ impl Plane {
     fn command(&self, verb: &[&str]) -> std::process::Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/setup/controlplane.sh");
         let mut command = std::process::Command::new(script);
-        command.args(verb).env("GOTEL_TEST_STATE", self.state.path()).env("GOTEL_TEST_CLUSTERS", "a");
+        command
+            .args(verb)
+            .env("GOTEL_TEST_STATE", self.state.path())
+            .env("GOTEL_TEST_CLUSTERS", self.clusters);
         command.env_remove(VARIABLE).stdin(Stdio::null());
         command
     }
