@@ -54,7 +54,7 @@ install() {
   ) 8>"$cache/controlplane.lock"
 }
 
-# go VERSION: whether the Go at hand is at least that new.
+# new_enough GO VERSION: whether the Go at hand is at least that new.
 new_enough() {
   local have
   have=$("$1" env GOVERSION 2>/dev/null) || return
@@ -67,13 +67,13 @@ go_to_build_with() {
   local want go fetched
   want=$(sed -n 's/^go //p' "$module/go.mod")
   export GOTOOLCHAIN=local
-  for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go/bin/go; do
+  for go in "$(command -v go || true)" /usr/local/go/bin/go; do
     if [ -x "$go" ] && new_enough "$go" "$want"; then
       echo "$go"
       return
     fi
   done
-  go=$(command -v go || echo /usr/lib/go/bin/go)
+  go=$(command -v go || echo /usr/bin/go)
   [ -x "$go" ] || (lock_installs && need_packages golang-go ca-certificates)
   echo "tests/setup: fetching Go $want" >&2
   fetched=$(cd "$plane" && GO111MODULE=on GOFLAGS= "$go" mod download -json \

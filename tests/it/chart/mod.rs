@@ -1,8 +1,10 @@
 //! The Helm chart and the files in `examples/kubernetes/`, with the real Helm and real API servers.
 
+mod image;
 mod jobs;
 mod monitoring;
 mod objects;
+mod pod;
 mod release;
 mod render;
 mod sandbox;
