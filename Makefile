@@ -34,6 +34,7 @@ doc:
 # Committed files that a command writes: FILE=COMMAND, one a line; a difference is a failure.
 define GENERATED
 openapi.json=cargo run --quiet --locked -- openapi
+crds/reservations.yaml=cargo run --quiet --locked -- crd
 endef
 export GENERATED
 

@@ -1,0 +1,3 @@
+//! Reservations as Kubernetes objects.
+
+pub mod crd;
