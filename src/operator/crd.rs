@@ -11,6 +11,8 @@
 //! Unknown fields are not refused when an object is read: a newer definition's object must not stop an older
 //! program.
 
+#![expect(clippy::duplicated_attributes, reason = "two columns of one type are not written twice")]
+
 mod rules;
 mod status;
 #[cfg(test)]
