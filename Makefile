@@ -36,6 +36,7 @@ define GENERATED
 openapi.json=cargo run --quiet --locked -- openapi
 charts/gotel/files/reservations.yaml=cat crds/reservations.yaml
 charts/gotel/README.md=awk -f charts/gotel/readme.awk charts/gotel/README.head.md charts/gotel/values.yaml
+crds/reservations.yaml=cargo run --quiet --locked -- crd
 endef
 export GENERATED
 

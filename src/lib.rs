@@ -11,6 +11,7 @@
 //! | [`coordinator`] | lease, evaluator, own outages, housekeeping |
 //! | [`alert`] | the alerters and the outbox's dispatchers |
 //! | [`checkin`] | the write path |
+//! | [`operator`] | reservations as Kubernetes objects |
 //! | [`peers`] | the other replicas, and who is told when they or the database are gone |
 //! | [`store`] | what is known, in SQLite, MariaDB or MySQL |
 //! | [`board`] | what is known of the other replicas, for the pages |
@@ -29,6 +30,7 @@ mod failpoint;
 pub mod http;
 pub mod lifecycle;
 pub mod metrics;
+pub mod operator;
 pub mod peers;
 pub mod replica;
 pub mod reservation;

@@ -3,6 +3,7 @@
 mod alerter;
 mod checkin;
 mod config;
+mod crd;
 mod migrate;
 mod openapi;
 mod replica;
@@ -38,6 +39,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Openapi(openapi::Openapi),
+    Crd(crd::Crd),
     Version(version::Version),
 }
 
@@ -71,6 +73,7 @@ pub fn run() -> ExitCode {
         Command::Replica(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Openapi(command) => command.run(),
+        Command::Crd(command) => command.run(),
         Command::Version(command) => command.run(),
     };
     match outcome {

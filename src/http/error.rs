@@ -4,7 +4,7 @@
 
 use crate::checkin::Refusal;
 use crate::reservation::Invalid;
-use crate::store::StoreError;
+use crate::store::{ObjectId, StoreError};
 use axum::Json;
 use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
@@ -28,6 +28,10 @@ pub enum Error {
     Forbidden(String),
     /// No such reservation.
     NotFound,
+    /// It belongs to a Kubernetes object, which alone may do this.
+    Owned(ObjectId),
+    /// It is paused by its Kubernetes object.
+    Suspended(ObjectId),
     /// No such address.
     UnknownPath,
     /// The address exists, for other methods.
@@ -96,6 +100,7 @@ impl Error {
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::Owned(_) | Self::Suspended(_) => StatusCode::CONFLICT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -124,6 +129,15 @@ impl Error {
                 "this token is not known here: check `Authorization: Bearer <token>`".into()
             }
             Self::NotFound | Self::Refused(Refusal::NotFound) => NOT_FOUND.into(),
+            Self::Owned(o) => format!(
+                "this reservation belongs to the Kubernetes object {}/{} in cluster {}: change or delete that (kubectl \
+                 -n {} edit reservations.gotel.dev {})",
+                o.namespace, o.name, o.cluster, o.namespace, o.name
+            ),
+            Self::Suspended(o) => format!(
+                "alerting is paused already, by `suspend` of the Kubernetes object {}/{} in cluster {}: change that",
+                o.namespace, o.name, o.cluster
+            ),
             Self::UnknownPath => {
                 "there is nothing at this address: see /openapi.json for what there is".into()
             }

@@ -12,6 +12,10 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use parse::{
+    ALERT_MSG_MAX, ALERTERS_MAX, LABEL_VALUE_MAX, LABELS_MAX, OWNER_MAX, STEPS_MAX, TOLERANCE_MAX,
+};
+
 use super::{
     Invalid,
     notify::NotifyList,

@@ -19,6 +19,7 @@ mod held;
 mod incidents;
 pub mod lease;
 mod listing;
+mod objects;
 mod outages;
 mod outbox;
 mod own;
@@ -41,11 +42,15 @@ pub use handover::ORPHAN_AFTER_MS;
 pub use incidents::{Life, SystemKind, SystemReport, undecidable_subject};
 pub use lease::Leading;
 pub use listing::Tally;
+pub use objects::{
+    Alerts, Applied, Held, Identity, ObjectId, ObjectView, OwnedRow, Plan, RENEW_BELOW_MS, Reclaim, Stored,
+    Wish, controller_scope,
+};
 pub use outages::{Found as MarkFound, Mark};
 pub use outbox::{CLAIM_MS, Claimed, Finish, NewDelivery, OutboxState};
 pub use purge::{Purged, Retention};
 pub use replicas::{Claim, OwnBeat, ReplicaRow, Roll};
-pub use reservations::{Found, Reserved};
+pub use reservations::{Found, Reserved, Snoozed};
 pub use session::{Rule, Session};
 pub use views::{
     CheckInView, Counts, DeliveryView, Filter, IncidentView, LeaseView, Page, ReservationView, RunView,

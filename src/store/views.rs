@@ -261,6 +261,9 @@ impl Filter {
     }
 }
 
+/// How many columns [`reservation_columns`] names.
+pub(super) const RESERVATION_COLUMNS: usize = 27;
+
 pub(super) fn reservation_columns() -> String {
     let prefixed = |list: &str, alias: &str| {
         list.split(',').map(|c| format!("{alias}.{}", c.trim())).collect::<Vec<_>>().join(", ")

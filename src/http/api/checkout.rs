@@ -21,6 +21,7 @@ use std::sync::Arc;
         (status = 401, description = "A token is needed.", body = Failure),
         (status = 403, description = "The token is not good for this.", body = Failure),
         (status = 404, description = "No such reservation, or it is checked out already.", body = Failure),
+        (status = 409, description = "It belongs to a Kubernetes object; the message names it.", body = Failure),
         (status = 413, description = "The body is larger than 64 kB.", body = Failure),
         (status = 503, description = "Not known to be stored; safe to repeat.", body = Failure),
     )
@@ -38,5 +39,6 @@ pub(super) async fn checkout(
             Ok(Done::new(format!("Application Removed [{name}/{component}] ")))
         }
         Found::No => Err(Error::NotFound),
+        Found::Owned(object) => Err(Error::Owned(object)),
     }
 }

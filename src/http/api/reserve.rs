@@ -6,6 +6,7 @@ use super::super::json::Json;
 use super::super::{App, Error};
 use crate::reservation::settings::DraftEscalation;
 use crate::reservation::{Draft, Settings};
+use crate::store::Reserved;
 use axum::extract::State;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::collections::BTreeMap;
@@ -151,6 +152,7 @@ impl ReservationIn {
         (status = 400, description = "A field is wrong; the message names it.", body = Failure),
         (status = 401, description = "A token is needed.", body = Failure),
         (status = 403, description = "The token is not good for this.", body = Failure),
+        (status = 409, description = "It belongs to a Kubernetes object; the message names it.", body = Failure),
         (status = 413, description = "The body is larger than 64 kB.", body = Failure),
         (status = 503, description = "Not known to be stored; safe to repeat.", body = Failure),
     )
@@ -162,6 +164,8 @@ pub(super) async fn reserve(
 ) -> Result<axum::Json<&'static str>, Error> {
     let key = caller.job(&wish.app, &wish.component)?;
     let settings = Settings::parse(&wish.draft(), &app.routes.names(), app.store.now_ms().await?)?;
-    app.store.reserve(&key, &settings).await?;
-    Ok(axum::Json("OK"))
+    match app.store.reserve(&key, &settings).await? {
+        Reserved::Owned(object) => Err(Error::Owned(object)),
+        Reserved::Created | Reserved::Updated | Reserved::Unchanged => Ok(axum::Json("OK")),
+    }
 }

@@ -7,6 +7,7 @@ use super::super::{App, Error};
 use super::Done;
 use crate::reservation::Invalid;
 use crate::reservation::snooze::{Snooze, SnoozeDraft};
+use crate::store::Snoozed;
 use axum::extract::State;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use std::fmt;
@@ -113,6 +114,7 @@ fn line(field: &'static str, text: Option<&str>, max: usize) -> Result<Option<St
         (status = 401, description = "A token is needed.", body = Failure),
         (status = 403, description = "The token is not good for this.", body = Failure),
         (status = 404, description = "No such reservation, or it is checked out.", body = Failure),
+        (status = 409, description = "Its Kubernetes object pauses it already; the message names that.", body = Failure),
         (status = 413, description = "The body is larger than 64 kB.", body = Failure),
         (status = 503, description = "Not known to be stored; safe to repeat.", body = Failure),
     )
@@ -143,7 +145,8 @@ pub(super) async fn snooze(
         until_ms: if absolute { asked.until_ms } else { now_ms.saturating_add(length) },
     };
     match app.store.snooze(&key, until, reason.as_deref(), by.as_deref()).await? {
-        Some(_) => Ok(Done::new(format!("Application alerting paused: {}", key.app.as_str()))),
-        None => Err(Error::NotFound),
+        Snoozed::Yes(_) => Ok(Done::new(format!("Application alerting paused: {}", key.app.as_str()))),
+        Snoozed::No => Err(Error::NotFound),
+        Snoozed::Suspended(object) => Err(Error::Suspended(object)),
     }
 }

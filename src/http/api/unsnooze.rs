@@ -21,6 +21,7 @@ use std::sync::Arc;
         (status = 401, description = "A token is needed.", body = Failure),
         (status = 403, description = "The token is not good for this.", body = Failure),
         (status = 404, description = "No such reservation, or it is checked out.", body = Failure),
+        (status = 409, description = "Its Kubernetes object pauses it; the message names that.", body = Failure),
         (status = 413, description = "The body is larger than 64 kB.", body = Failure),
         (status = 503, description = "Not known to be stored; safe to repeat.", body = Failure),
     )
@@ -34,5 +35,6 @@ pub(super) async fn unsnooze(
     match app.store.unsnooze(&key).await? {
         Found::Yes => Ok(Done::new(format!("Application alerting resumed: {}", key.app.as_str()))),
         Found::No => Err(Error::NotFound),
+        Found::Owned(object) => Err(Error::Suspended(object)),
     }
 }

@@ -11,23 +11,23 @@ use crate::reservation::{
 use std::collections::BTreeMap;
 
 /// Most misses that can be tolerated.
-pub(super) const TOLERANCE_MAX: i64 = 100;
+pub(crate) const TOLERANCE_MAX: i64 = 100;
 /// Grace of a cron schedule without its own.
 const CRON_GRACE_MS: i64 = HOUR_MS;
 /// Reminder interval without its own.
 const REALERT_MS: i64 = 6 * HOUR_MS;
 /// Most alerters of one list.
-const ALERTERS_MAX: usize = 20;
+pub(crate) const ALERTERS_MAX: usize = 20;
 /// Most escalation steps.
-const STEPS_MAX: usize = 10;
+pub(crate) const STEPS_MAX: usize = 10;
 /// Longest template, in characters.
-const ALERT_MSG_MAX: usize = 2_000;
+pub(crate) const ALERT_MSG_MAX: usize = 2_000;
 /// Longest owner, in characters.
-const OWNER_MAX: usize = 254;
+pub(crate) const OWNER_MAX: usize = 254;
 /// Most labels, and their longest key and value in characters.
-const LABELS_MAX: usize = 32;
+pub(crate) const LABELS_MAX: usize = 32;
 const LABEL_KEY_MAX: usize = 63;
-const LABEL_VALUE_MAX: usize = 255;
+pub(crate) const LABEL_VALUE_MAX: usize = 255;
 
 /// See [`Settings::parse`].
 pub(super) fn settings(draft: &Draft, known: &[String], now_ms: i64) -> Result<Settings, Invalid> {

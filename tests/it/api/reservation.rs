@@ -1,5 +1,7 @@
 //! Making reservations and looking at them.
 
+use gotel::reservation::{Draft, JobKey, Settings};
+use gotel::store::{ObjectId, Plan, Reclaim, Wish};
 use serde_json::json;
 
 use crate::util::app::TestApp;
@@ -225,6 +227,40 @@ async fn histories_come_in_pages_that_neither_repeat_nor_skip(db: TestDb) {
         assert_eq!(seen.join(","), expected);
         assert_eq!(app.get(&format!("/reservation/a/b/{kind}?cursor=x")).await.status, 400);
         assert_eq!(app.get(&format!("/reservation/a/c/{kind}")).await.status, 404);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_kubernetes_object_has_made_is_changed_there_and_the_answer_says_where() {
+    let app = TestApp::new().await;
+    let draft = Draft { every: Some("1h".into()), ..Draft::default() };
+    let settings = Settings::parse(&draft, &[], 0).unwrap();
+    let object =
+        ObjectId { cluster: "eu-1".into(), namespace: "billing".into(), name: "n".into(), uid: "u".into() };
+    let key = JobKey::parse("billing", "nightly").unwrap();
+    for suspend in [false, true] {
+        let reclaim = Reclaim::Delete;
+        let wish = Wish { object: &object, generation: 1, settings: &settings, reclaim, suspend };
+        app.store.apply_object(&key, wish, |_| Plan::Write).await.unwrap();
+        let body = r#"{"app":"billing","component":"nightly","every":"2h"}"#;
+        let job = r#"{"app":"billing","component":"nightly"}"#;
+        let snooze = r#"{"app":"billing","component":"nightly","duration":"2h"}"#;
+        for (path, body) in [("/reservation", body), ("/checkout", job)] {
+            let answer = app.post(path, body).await;
+            assert_eq!(answer.status, 409, "{}", answer.body);
+            assert!(answer.body.contains("billing/n in cluster eu-1"), "{}", answer.body);
+            assert!(
+                answer.body.contains("kubectl -n billing edit reservations.gotel.dev n"),
+                "{}",
+                answer.body
+            );
+        }
+        assert_eq!(app.post("/checkin", job).await.status, 200);
+        for (path, body) in [("/snooze", snooze), ("/unsnooze", job)] {
+            let answer = app.post(path, body).await;
+            assert_eq!(answer.status, if suspend { 409 } else { 200 }, "{}", answer.body);
+        }
     }
     app.finish().await;
 }

@@ -7,6 +7,7 @@ mod faults;
 mod galera;
 mod handover;
 mod lease;
+mod objects;
 mod outbox;
 mod purge;
 mod replicas;

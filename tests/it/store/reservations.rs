@@ -2,7 +2,7 @@
 
 use gotel::reservation::snooze::Snooze;
 use gotel::reservation::{Draft, JobKey, SignalKind};
-use gotel::store::{CheckIn, Filter, Found, Refused, Reserved};
+use gotel::store::{CheckIn, Filter, Found, Refused, Reserved, Snoozed};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, every, key, settings};
@@ -114,12 +114,16 @@ async fn a_snooze_is_stored_replaced_and_ended(db: TestDb) {
     let a = f.reserve("a", every("1h")).await;
     f.evaluate().await;
     let of = |length: i64| move |now: i64| Snooze { from_ms: now, until_ms: now + length };
-    let first = f.store.snooze(&a, of(HOUR), Some("upgrade"), Some("ada")).await.unwrap().unwrap();
+    let snoozed = |done| match done {
+        Snoozed::Yes(snooze) => snooze,
+        other => panic!("{other:?}"),
+    };
+    let first = snoozed(f.store.snooze(&a, of(HOUR), Some("upgrade"), Some("ada")).await.unwrap());
     assert_eq!(f.column(&a, "due_ms").await, Some(0));
     let (view, now) = f.store.reservation(&a).await.unwrap().unwrap();
     assert!(view.evidence.snooze == Some(first) && first.active(now));
     assert_eq!((view.snooze_reason.as_deref(), view.snooze_by.as_deref()), (Some("upgrade"), Some("ada")));
-    let second = f.store.snooze(&a, of(2 * HOUR), None, None).await.unwrap().unwrap();
+    let second = snoozed(f.store.snooze(&a, of(2 * HOUR), None, None).await.unwrap());
     let (view, _) = f.store.reservation(&a).await.unwrap().unwrap();
     assert_eq!((view.evidence.snooze, view.snooze_reason), (Some(second), None));
     assert_eq!(f.store.unsnooze(&a).await.unwrap(), Found::Yes);
@@ -130,7 +134,7 @@ async fn a_snooze_is_stored_replaced_and_ended(db: TestDb) {
     assert_eq!(f.store.unsnooze(&a).await.unwrap(), Found::Yes);
     let (view, _) = f.store.reservation(&a).await.unwrap().unwrap();
     assert_eq!(view.evidence.snooze, Some(ended), "one that has ended stays as it was");
-    assert!(f.store.snooze(&key("b"), of(HOUR), None, None).await.unwrap().is_none());
+    assert_eq!(f.store.snooze(&key("b"), of(HOUR), None, None).await.unwrap(), Snoozed::No);
     assert_eq!(f.store.unsnooze(&key("b")).await.unwrap(), Found::No);
     assert_eq!(f.store.checkout(&key("b")).await.unwrap(), Found::No);
 }

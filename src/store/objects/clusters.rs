@@ -1,0 +1,62 @@
+//! The clusters that share this database, told apart by an identity that nobody chose.
+
+use crate::store::Store;
+use crate::store::error::{Result, StoreError};
+use crate::store::session::{Rule, sql, transact};
+use sqlx::Row;
+
+/// Whether a cluster is the one that its name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// It is, or the name is new.
+    Ours,
+    /// Another cluster has the name; this is its uid.
+    Other(String),
+}
+
+/// Scope of the lease under which one replica of a cluster writes for its objects. Lives as long as the process,
+/// which has one.
+pub fn controller_scope(cluster: &str) -> &'static str {
+    format!("controller/{cluster}").leak()
+}
+
+impl Store {
+    /// Makes the lease's row, if this is the first start in this cluster.
+    pub async fn prepare_lease(&self, scope: &'static str) -> Result<()> {
+        transact!(self.pooled().await?, Rule::named("lease_prepare"), |tx| {
+            let known = tx.inner().dialect.or_nothing("scope");
+            let text = format!(
+                "INSERT INTO lease (scope, term, beat, holder, token, lease_ms, renewed_ms, acquired_ms, eval_ms) \
+                 VALUES (?, 0, 0, '', '', 0, 0, 0, 0){known}"
+            );
+            tx.run(sql(text).bind(scope)).await?;
+            Ok(())
+        })
+    }
+
+    /// Whether `name` is the cluster with this uid; the first to say so has the name.
+    pub async fn identify_cluster(&self, name: &str, uid: &str) -> Result<Identity> {
+        transact!(self.pooled().await?, Rule::named("cluster"), |tx| {
+            let (now_ms, known) = (tx.now_ms().await?, tx.inner().dialect.or_nothing("name"));
+            let text = format!("INSERT INTO kube_cluster (name, uid, seen_ms) VALUES (?, ?, ?){known}");
+            tx.run(sql(text).bind(name.to_owned()).bind(uid.to_owned()).bind(now_ms)).await?;
+            let seen = "UPDATE kube_cluster SET seen_ms = ? WHERE name = ? AND uid = ?";
+            tx.run(sql(seen).bind(now_ms).bind(name.to_owned()).bind(uid.to_owned())).await?;
+            let text = "SELECT uid FROM kube_cluster WHERE name = ?";
+            let Some(row) = tx.maybe(sql(text).bind(name.to_owned())).await? else {
+                return Err(StoreError::Contended("another replica writes the cluster".into()));
+            };
+            let theirs: String = row.try_get(0)?;
+            Ok(if theirs == uid { Identity::Ours } else { Identity::Other(theirs) })
+        })
+    }
+
+    /// Forgets a cluster that is gone: what its objects held stays watched, and belongs to the API. Says how many.
+    pub async fn release_cluster(&self, name: &str) -> Result<u64> {
+        transact!(self.pooled().await?, Rule::named("cluster_release"), |tx| {
+            tx.run(sql("DELETE FROM kube_cluster WHERE name = ?").bind(name.to_owned())).await?;
+            let freed = "DELETE FROM kube_object WHERE cluster = ?";
+            Ok(tx.run(sql(freed).bind(name.to_owned())).await?.rows_affected())
+        })
+    }
+}
