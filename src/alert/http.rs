@@ -89,7 +89,7 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// [`parse_url`] as a secret's check.
+/// `parse_url` as a secret's check.
 ///
 /// # Errors
 /// As there.
