@@ -56,6 +56,8 @@ pub struct Plan {
     pub peers: bool,
     /// The `coordination` block: how often, how long, in seconds (period, opLimit, valid, lease).
     pub coordination: Option<[u32; 4]>,
+    /// Further lines in the configuration of all.
+    pub yaml: String,
 }
 
 impl Plan {
@@ -140,6 +142,7 @@ impl Fleet {
                     "coordination: {{period: {period}s, opLimit: {op}s, valid: {valid}s, lease: {lease}s}}\n"
                 ));
             }
+            yaml.push_str(&plan.yaml);
             let env = fleet.env_of(name, &[]);
             let env: Vec<_> = env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let node = Node::start(fleet.db.url_through(link.addr()), &yaml, &env).await;
