@@ -28,7 +28,7 @@ use crate::peers::external::{Cycles, Heartbeat};
 use crate::peers::solo::Solo;
 use crate::peers::{self, Peers};
 use crate::reservation::Invalid;
-use crate::reservation::routing::Routes;
+use crate::reservation::routing::{Card, Routes};
 use crate::secret::watch::{Rack, Watch};
 use crate::store::dialect::Dialect;
 use crate::store::{ORPHAN_AFTER_MS, Session, Store, StoreError};
@@ -201,7 +201,7 @@ impl Replica {
         let mut last = store.session();
         last.checkpoint().await?;
 
-        let (evaluated, evaluations) = watch::channel(None);
+        let ((evaluated, evaluations), (cards, others)) = (watch::channel(None), watch::channel(Vec::new()));
         let witness = direct::Findings {
             solo,
             sight: sight.clone(),
@@ -226,6 +226,7 @@ impl Replica {
             bar,
             wake: Arc::clone(&wake),
             witness: Arc::new(witness),
+            elsewhere: others,
         };
         coordinator::start(&coordinator, publish, &mut core);
         let reporter: Arc<dyn Reporter> = Arc::new(Trouble {
@@ -248,7 +249,7 @@ impl Replica {
             });
             core.spawn("alerter", dispatcher.run(core.stop()));
         }
-        core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
+        core.spawn("orphans", adopt(store.clone(), routes.clone(), cards, core.stop()));
         let urls = [
             ("heartbeatUrl", &config.heartbeat, Cycles::Evaluations(evaluations, store.clone())),
             ("replicaHeartbeatUrl", &config.replica_heartbeat, Cycles::Watch(sight)),
@@ -327,22 +328,33 @@ async fn warn_of_losses(store: &Store) {
     }
 }
 
-/// The alerters that live replicas have, as their rows say; without `peers:` there are no rows.
-async fn elsewhere(store: &Store) -> Result<Vec<String>, StoreError> {
+/// Notes the alerters that all replicas have, as their rows say, and returns those of the live ones; without `peers:`
+/// there are no rows.
+async fn elsewhere(store: &Store, cards: &watch::Sender<Vec<Card>>) -> Result<Vec<String>, StoreError> {
     let rows = store.replicas().await?;
-    let live = rows.into_iter().filter(|row| row.beat_age_ms <= ORPHAN_AFTER_MS);
-    Ok(live.flat_map(|row| row.alerters).collect())
+    let live = rows.iter().filter(|row| row.beat_age_ms <= ORPHAN_AFTER_MS);
+    let names = live.flat_map(|row| row.alerters.iter().map(|card| card.name.clone())).collect();
+    let all: Vec<Card> = rows.into_iter().flat_map(|row| row.alerters).collect();
+    cards.send_if_modified(|known| std::mem::replace(known, all.clone()) != all);
+    Ok(names)
 }
 
 /// Looks for notices whose alerter nobody has.
-async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::CancellationToken) {
+async fn adopt(
+    store: Store,
+    routes: Routes,
+    cards: watch::Sender<Vec<Card>>,
+    stop: tokio_util::sync::CancellationToken,
+) {
     let mut session = store.session();
+    // What the others have is known at once; what they have not, only once they had time to start.
+    let _ = elsewhere(&store, &cards).await;
     loop {
         tokio::select! {
             () = tokio::time::sleep(ORPHANS_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        let outcome = match elsewhere(&store).await {
+        let outcome = match elsewhere(&store, &cards).await {
             Ok(elsewhere) => orphans::step(&mut session, &routes, &elsewhere).await,
             Err(e) => Err(e),
         };

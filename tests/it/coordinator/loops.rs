@@ -39,6 +39,7 @@ pub fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica 
         bar: Arc::default(),
         wake: Arc::default(),
         witness: Arc::new(()),
+        elsewhere: tokio::sync::watch::channel(Vec::new()).1,
     };
     let (publish, leads) = tokio::sync::watch::channel(None);
     coordinator::start(&coordinator, publish, &mut tasks);

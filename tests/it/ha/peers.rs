@@ -1,15 +1,16 @@
-//! Replicas that watch each other, and what they tell of each other and of their database: rows 16, 17, 30 and
+//! Replicas that watch each other, and what they tell of each other and of their database: rows 5, 16, 17, 30 and
 //! 33, and what lies between 16 and 17.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Executor, Row};
 
 use super::checker::{Allowed, Cast};
 use super::fleet::{Fleet, PAGE, Plan, SLACK, SOON, TAKE_OVER};
 use super::{audit, fleet_on, on_both_servers};
+use crate::faults::invariants::{loops_move, one_open_incident};
 use crate::util::db::{Backend, TestDb};
 use crate::util::server::PrivateServer;
 use crate::util::wait::{eventually, now, slowness};
@@ -78,6 +79,41 @@ async fn watched_pair_on(db: TestDb) -> (Fleet, Cast) {
 /// What is on the page of nodes at this replica, whatever its status.
 async fn nodes(fleet: &Fleet, index: usize) -> String {
     fleet[index].node.get("/nodes").await.1
+}
+
+on_both_servers!(row_05_of_three_exactly_the_one_that_died_is_told_once);
+async fn row_05_of_three_exactly_the_one_that_died_is_told_once(backend: Backend) {
+    let Some((mut fleet, mut cast)) = fleet_on(backend, &Plan::trio().peers()).await else { return };
+    fleet.see_each_other("healthy").await;
+    fleet.kill9(2);
+    eventually(PAGE + SLACK, "its death to be told", async || !told_by(&fleet, "peer-dead/c").is_empty())
+        .await;
+    cast.goes_silent(&fleet).await;
+    cast.misses_are_told(&fleet, Duration::from_secs(5) + SLACK).await;
+    // Long enough for the other one that is left to tell it, too.
+    slowness(2 * PAGE).await;
+    assert_eq!(troubles(&fleet, "peer-dead/c").len(), 1, "{:?}", troubles(&fleet, "peer-dead/c"));
+    for (index, other) in [(0, "b"), (1, "a")] {
+        let page = fleet[index].node.get("/metrics").await.1;
+        for (peer, state) in [(other, "healthy"), ("c", "dead")] {
+            let line = format!("gotel_peer_state{{peer=\"{peer}\",state=\"{state}\"}} 1");
+            assert!(page.contains(&line), "{line}:\n{page}");
+        }
+    }
+    fleet.restart(2).await;
+    fleet.see_each_other("healthy").await;
+    let over = "resolve peer-dead/c";
+    eventually(SOON, "its end to be told", async || {
+        troubles(&fleet, "peer-dead/c").iter().any(|t| t.what == over)
+    })
+    .await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(Duration::from_secs(5)).troubles(&["peer-dead/c"])).await;
+    assert_eq!(
+        audit::reigns(&fleet.db).await.len(),
+        1,
+        "a worker's death changes nothing for the coordinator"
+    );
 }
 
 on_both_servers!(row_16_replicas_that_lose_only_each_other_say_so_and_page_nobody);
@@ -271,4 +307,39 @@ async fn row_30_a_database_without_room_refuses_check_ins_is_told_without_it_and
     cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["db-gone", "outage"])).await;
     drop(fleet);
     drop(server);
+}
+
+/// Another replica's row says how its alerters fold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_without_pagerduty_ends_the_alert_that_stands_for_a_storm_there() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let fleet = Fleet::start(db, &Plan { without_pager: Some(0), ..Plan::pair().peers() }).await;
+    fleet.see_each_other("healthy").await;
+    // It looks each 15 s.
+    slowness(Duration::from_secs(20)).await;
+    let names: Vec<_> = (0..12).map(|n| format!("job-{n}")).collect();
+    for name in &names {
+        fleet[1].node.reserve("storm", name, json!({ "alerters": ["pager"] })).await;
+    }
+    for name in &names {
+        fleet[1].node.signal("storm", name, "/fail").await;
+    }
+    fleet.db.becomes("SELECT COUNT(*) FROM incident WHERE app = 'storm' AND closed_ms IS NULL", 12).await;
+    fleet.db.becomes("SELECT COUNT(*) FROM delivery WHERE state IN ('pending', 'inflight')", 0).await;
+    let open = fleet.pager.open_incidents();
+    assert!(!open.is_empty() && open.len() < 12, "one stands for many: {open:?}");
+    for name in &names {
+        fleet[1].node.signal("storm", name, "").await;
+    }
+    fleet.db.becomes("SELECT COUNT(*) FROM incident WHERE app = 'storm' AND closed_ms IS NULL", 0).await;
+    eventually(SOON, "PagerDuty to hear the end of all", async || {
+        let open = fleet.pager.open_incidents();
+        if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+    assert_eq!(audit::reigns(&fleet.db).await.len(), 1, "it was led by the one without");
+    one_open_incident(&fleet.db).await;
+    for member in &fleet.members {
+        loops_move(&member.node).await;
+    }
 }

@@ -1,4 +1,5 @@
-//! Replicas that die, stand still, hang and are asked to end: rows 1, 2, 3, 4, 9, 10, 11 and 59.
+//! Replicas that die, stand still, hang and are asked to end: rows 1, 2, 3, 4, 6, 9, 10,
+//! 11 and 59.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::fleet::{Fleet, LEASE, Plan, SLACK, SOON, TAKE_OVER};
 use super::{audit, fleet_on, on_both_servers};
 use crate::faults::invariants::events_of;
 use crate::util::db::Backend;
+use crate::util::receiver::Receiver;
 use crate::util::wait::{eventually, now, slowness};
 
 /// What stops one coordinator: the other must lead soon.
@@ -96,6 +98,35 @@ async fn row_04_a_coordinator_that_no_longer_evaluates_gives_the_lease_up_by_its
     fleet.restart(0).await;
     let allowed = Allowed::within(gate + TAKE_OVER).repeats().troubles(&["coordinator-stalled"]);
     cast.end(&mut fleet, allowed).await;
+}
+
+/// Whoever watches GoTel hears of the installation as long as one replica evaluates, and nothing once none does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_06_of_a_pair_the_heartbeat_outlives_one_and_ends_with_both() {
+    let watcher = Receiver::webhook().await;
+    let plan = Plan { yaml: format!("heartbeatUrl: \"{}\"\n", watcher.url("/ping")), ..Plan::pair() };
+    let Some((mut fleet, mut cast)) = fleet_on(Backend::MariaDb, &plan).await else { return };
+    let pings = || watcher.requests().len();
+    let goes_on = async |why: &str| {
+        let before = pings();
+        eventually(TAKE_OVER + SOON, why.to_owned(), async || pings() > before).await;
+    };
+    goes_on("a heartbeat").await;
+    fleet.kill9(0);
+    fleet.coordinates(1, TAKE_OVER + SLACK).await;
+    goes_on("a heartbeat of the one that is left").await;
+    cast.rest().await;
+    fleet.kill9(1);
+    let last = pings();
+    // Longer than a period.
+    slowness(Duration::from_secs(45)).await;
+    assert_eq!(pings(), last, "silence is the alarm");
+    fleet.restart(0).await;
+    fleet.restart(1).await;
+    goes_on("a heartbeat again").await;
+    cast.work(&fleet, 4).await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["outage"])).await;
 }
 
 on_both_servers!(row_09_a_coordinator_out_of_memory_dies_and_is_followed);

@@ -8,6 +8,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::SOON;
+use crate::faults::invariants::{
+    events_of, every_miss_is_told, loops_move_by, no_resolve_before_its_trigger, one_open_incident,
+};
 use crate::util::db::TestDb;
 use crate::util::process::Gotel;
 use crate::util::receiver::Receiver;
@@ -120,6 +123,20 @@ impl Fleet {
             format!("{} {}", event["event"].as_str().unwrap(), event["component"].as_str().unwrap())
         };
         self.hook.requests().iter().map(|request| said(request.json())).collect()
+    }
+
+    /// What must hold after any fault (reliability, 5c), as far as it applies where no job is watched.
+    pub async fn holds(&self, running: &[&Replica]) {
+        one_open_incident(&self.db).await;
+        every_miss_is_told(&self.db, &[("hook", &self.hook)]).await;
+        no_resolve_before_its_trigger(&events_of(&self.hook));
+        for replica in running {
+            loops_move_by(async |path| {
+                let (status, page) = replica.get(path).await;
+                (status.as_u16(), page)
+            })
+            .await;
+        }
     }
 
     /// Waits until exactly this was told.

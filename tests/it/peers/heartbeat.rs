@@ -86,6 +86,7 @@ async fn row_58_a_heartbeat_that_is_forged_or_replayed_is_401_counted_and_change
     refused(&good, "replayed").await;
     assert_eq!(count("replayed").await, 1);
     assert_eq!(post(&signed(SECRET, "us-1", "eu-1", &reply.nonce)).await.0, 200, "the next nonce is good");
+    fleet.holds(&[&replica]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

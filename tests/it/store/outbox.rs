@@ -383,6 +383,7 @@ async fn what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it(db: T
     assert!(f.session.claim("chat", 100).await.unwrap().is_empty());
     assert_eq!(f.session.fold_storms("chat", "srv").await.unwrap(), 0);
     assert_eq!(f.store.counts().await.unwrap().outbox, [("chat".to_owned(), 12, 0)]);
+    assert_eq!(f.store.oldest_undelivered_ms().await.unwrap(), 0, "whoever watches GoTel need not worry");
     let replace = |_: &str, _: &Notice| Vec::new();
     assert!(f.session.adopt_orphans(&["mail".into()], replace).await.unwrap().is_empty());
     f.pass(HOUR + 30 * SECOND).await;
@@ -391,6 +392,8 @@ async fn what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it(db: T
         "a minute is theirs"
     );
     assert!(f.session.anything_to_send("chat").await.unwrap());
+    let waits_ms = f.store.oldest_undelivered_ms().await.unwrap();
+    assert!((30 * SECOND..HOUR).contains(&waits_ms), "since the end of the snooze: {waits_ms}");
     let told = f.session.claim("chat", 100).await.unwrap();
     assert_eq!(told.len(), 12);
     assert!(told.iter().all(|row| row.age_ms < HOUR), "snoozed time does not age it");
