@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod db;
 pub mod foreign_smtp;
 pub mod galera;
+pub mod kube;
 pub mod load;
 pub mod needs;
 pub mod node;
