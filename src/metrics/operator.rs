@@ -5,6 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::OnceLock;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ready {
@@ -22,12 +23,15 @@ struct Write {
     result: &'static str,
 }
 
-/// No labels.
-type Single = [(&'static str, &'static str); 0];
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Single {
+    cluster: String,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct OperatorFigures {
+    cluster: OnceLock<String>,
     leads: Family<Single, Gauge>,
     api_up: Family<Single, Gauge>,
     cluster_conflict: Family<Single, Gauge>,
@@ -70,19 +74,28 @@ impl OperatorFigures {
         f
     }
 
+    /// Names the cluster; the first name stays.
+    pub fn of(&self, cluster: &str) {
+        let _ = self.cluster.set(cluster.to_owned());
+    }
+
+    fn single(&self) -> Single {
+        Single { cluster: self.cluster.get().cloned().unwrap_or_default() }
+    }
+
     /// Whether this replica writes for its cluster.
     pub fn leads(&self, leads: bool) {
-        self.leads.get_or_create(&[]).set(i64::from(leads));
+        self.leads.get_or_create(&self.single()).set(i64::from(leads));
     }
 
     /// Whether the Kubernetes API answers.
     pub fn api_up(&self, up: bool) {
-        self.api_up.get_or_create(&[]).set(i64::from(up));
+        self.api_up.get_or_create(&self.single()).set(i64::from(up));
     }
 
     /// Whether another cluster has this one's name.
     pub fn cluster_conflict(&self, conflict: bool) {
-        self.cluster_conflict.get_or_create(&[]).set(i64::from(conflict));
+        self.cluster_conflict.get_or_create(&self.single()).set(i64::from(conflict));
     }
 
     /// Objects by their condition `Ready`.
@@ -102,17 +115,17 @@ impl OperatorFigures {
 
     /// All objects were listed.
     pub fn watch_restarted(&self) {
-        self.watch_restarts.get_or_create(&[]).inc();
+        self.watch_restarts.get_or_create(&self.single()).inc();
     }
 
     /// Objects whose status waits to be refreshed.
     pub fn backlog(&self, n: usize) {
-        self.backlog.get_or_create(&[]).set(count(n));
+        self.backlog.get_or_create(&self.single()).set(count(n));
     }
 
     /// Reservations whose object is missing, and how many of them are not believed to be gone.
     pub fn missing(&self, orphans: usize, braked: usize) {
-        self.orphans.get_or_create(&[]).set(count(orphans));
-        self.braked.get_or_create(&[]).set(count(braked));
+        self.orphans.get_or_create(&self.single()).set(count(orphans));
+        self.braked.get_or_create(&self.single()).set(count(braked));
     }
 }

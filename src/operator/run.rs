@@ -93,6 +93,7 @@ impl Operator {
     /// The same with a client that is there already.
     pub fn with_client(parts: Parts, client: Client) -> Self {
         parts.bar.set("the Kubernetes API was not reached yet");
+        parts.metrics.operator.of(parts.config.cluster.as_deref().unwrap_or_default());
         let shared = Shared {
             pulse: parts.loops.register("controller", Duration::from_secs(120)),
             store: parts.store,

@@ -364,7 +364,6 @@ fn refuse(code: u16, reason: &str, message: &str) -> Reply {
 /// A controller at work.
 pub struct Controller {
     pub metrics: Arc<Metrics>,
-    pub loops: Arc<Loops>,
     tasks: Tasks,
 }
 
@@ -412,13 +411,17 @@ impl Controller {
         };
         coordinator::stand(scope, &standing, publish, &mut tasks);
         tasks.spawn("controller", operator.run(tasks.stop()));
-        Self { metrics, loops, tasks }
+        Self { metrics, tasks }
     }
 
     /// The value of a figure; None: it has no series.
     pub fn figure(&self, name: &str) -> Option<f64> {
         let page = self.metrics.render();
-        page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        let line = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            rest.strip_prefix("{cluster=\"eu-1\"}").unwrap_or(rest).trim().parse().ok()
+        };
+        page.lines().find_map(line)
     }
 
     /// Waits until a figure has this value.
