@@ -35,6 +35,8 @@ doc:
 define GENERATED
 openapi.json=cargo run --quiet --locked -- openapi
 crds/reservations.yaml=cargo run --quiet --locked -- crd
+charts/gotel/files/reservations.yaml=cat crds/reservations.yaml
+charts/gotel/README.md=awk -f charts/gotel/readme.awk charts/gotel/README.head.md charts/gotel/values.yaml
 endef
 export GENERATED
 

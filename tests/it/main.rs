@@ -2,6 +2,7 @@
 
 mod alert;
 mod api;
+mod chart;
 mod coordinator;
 mod docs;
 mod faults;

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # with-databases.sh [--all] COMMAND…
-# Starts MariaDB and MySQL (with --all also a Galera cluster, the browser and the foreign mail server), runs
-# COMMAND with their addresses in its environment and GOTEL_TEST_REQUIRE=1, ends what it started however COMMAND
-# ends, and exits as COMMAND did. What has an address in the environment already is used as it is.
+# Starts MariaDB and MySQL (with --all also a Galera cluster, the browser, the foreign mail server and two Kubernetes
+# clusters), runs COMMAND with their addresses in its environment and GOTEL_TEST_REQUIRE=1, ends what it started however
+# COMMAND ends, and exits as COMMAND did. What has an address in the environment already is used as it is.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 components=(mariadb mysql)
 if [ "${1:-}" = --all ]; then
-  components+=(galera chromium python-smtp)
+  components+=(galera chromium python-smtp controlplane)
   shift
 fi
 [ $# -gt 0 ] || {
@@ -21,7 +21,7 @@ runs=$(cd "$runs" && pwd)
 
 end_servers_of() {
   local component
-  for component in mariadb mysql galera chromium python-smtp; do
+  for component in mariadb mysql galera chromium python-smtp controlplane; do
     [ -d "$1/$component" ] || continue
     GOTEL_TEST_STATE=$1 "$here/$component.sh" stop || true
   done

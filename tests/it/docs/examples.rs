@@ -122,48 +122,6 @@ async fn the_wrapper_runs_the_job_all_the_same_while_gotel_is_down() {
 }
 
 #[tokio::test]
-async fn the_kubernetes_cronjob_checks_in_after_a_good_run_and_only_then() {
-    let mut workshop = Workshop::new();
-    let token = "0123456789abcdef0123456789abcdef";
-    let file = workshop.write("token", token).display().to_string();
-    let config = format!("auth: {{tokens: [{{name: jobs, scopes: [admin], tokenFile: {file}}}]}}\n");
-    workshop.write("gotel.yaml", &config);
-    let (_gotel, base) = workshop.serve("gotel serve --config gotel.yaml").await;
-    workshop.env.push(("GOTEL_TOKEN".into(), token.into()));
-    let reservation = r#"{"app":"billing","component":"nightly-invoices","every":"1d"}"#;
-    let script =
-        format!("curl -fsS -H \"Authorization: Bearer $GOTEL_TOKEN\" {base}/reservation -d '{reservation}'");
-    let ran = workshop.run(&script).await;
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
-
-    let text = std::fs::read_to_string(workshop.path().join("examples/kubernetes/cronjob.yaml")).unwrap();
-    let manifest: Value = serde_yaml::from_str(&text).expect("the manifest is YAML");
-    assert_eq!((&manifest["apiVersion"], &manifest["kind"]), (&"batch/v1".into(), &"CronJob".into()));
-    let container = &manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(container["command"], serde_json::json!(["/bin/sh", "-c"]));
-    assert_eq!(container["env"][0]["name"], "GOTEL_TOKEN");
-    let job = workshop.path().join("bin/nightly-invoices").display().to_string();
-    let script = container["args"][0]
-        .as_str()
-        .unwrap()
-        .replace("http://gotel.monitoring.svc:8080", &base)
-        .replace("/usr/local/bin/nightly-invoices", &job);
-
-    let count = async || {
-        let url = format!("{base}/reservation/billing/nightly-invoices");
-        let answer = client().get(url).bearer_auth(token).send().await.unwrap();
-        answer.json::<Value>().await.unwrap()["result"]["number_of_checkins"].clone()
-    };
-    workshop.program("nightly-invoices", "exit 1");
-    assert_eq!(workshop.run_in("sh", &script).await.code, Some(1));
-    assert_eq!(count().await, 0);
-    workshop.program("nightly-invoices", "exit 0");
-    let ran = workshop.run_in("sh", &script).await;
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
-    assert_eq!(count().await, 1);
-}
-
-#[tokio::test]
 async fn the_pair_takes_over_and_tells_of_the_dead() {
     use crate::util::db::{Backend, TestDb};
     let Some(db) = TestDb::new(Backend::MariaDb).await else { return };

@@ -6,7 +6,7 @@ use super::workshop::{file, repository};
 /// The Markdown files of the repository.
 pub fn documents() -> Vec<String> {
     let mut found = Vec::new();
-    for folder in ["", "docs/", "examples/"] {
+    for folder in ["", "docs/", "examples/", "examples/kubernetes/", "charts/gotel/"] {
         for entry in std::fs::read_dir(repository().join(folder)).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
             if name.ends_with(".md") {

@@ -14,9 +14,10 @@
 mod commands;
 mod compare;
 mod examples;
+mod kubernetes;
 mod links;
 mod markdown;
 mod payloads;
 mod scripts;
 mod story;
-mod workshop;
+pub mod workshop;

@@ -2,6 +2,7 @@
 
 mod browser;
 mod chaos;
+mod cluster;
 mod db;
 mod foreign_smtp;
 mod load;

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod browser;
 pub mod chaos;
+pub mod cluster;
 pub mod db;
 pub mod foreign_smtp;
 pub mod galera;

@@ -1,0 +1,170 @@
+//! The chart's pod without a cluster: its arguments, environment, volumes and security context around the real program.
+//!
+//! Promises: another uid, no capabilities, nothing of the system but the C library and certificates, everything
+//! read-only but what the chart declares a place to write.
+//! Does not promise: a network of its own. So the program listens on a free port of loopback, and takes heartbeats where
+//! the test says.
+//!
+//! Made of namespaces that any user may make.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{object, objects};
+use crate::util::process::Gotel;
+
+/// What every key of every Secret begins with, unless a test says otherwise.
+pub const SECRET: &str = "a-secret-that-is-long-enough";
+
+/// A container of the chart's StatefulSet, with its file system.
+pub struct Pod {
+    root: tempfile::TempDir,
+    /// The pod's `spec`.
+    spec: Value,
+    /// Folders that the chart declares a place to write.
+    pub writable: Vec<String>,
+}
+
+impl Pod {
+    /// Of what the chart rendered. `config` changes texts of the configuration; `secrets` are what Secrets hold, by
+    /// volume and key (`database/url`).
+    pub fn new(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
+        let set = object(rendered, "StatefulSet");
+        let spec = set["spec"]["template"]["spec"].clone();
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut pod = Self { root, spec, writable: Vec::new() };
+        pod.image();
+        let named = |object: &Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "gotel";
+        let map = objects(rendered).into_iter().find(named).expect("it is rendered");
+        let text = map["data"]["gotel.yaml"].as_str().unwrap().to_owned();
+        let text = config.iter().fold(text, |text, (from, to)| {
+            assert!(text.contains(from), "{from} in {text}");
+            text.replace(from, to)
+        });
+        let volumes = pod.spec["volumes"].as_array().unwrap().clone();
+        for mount in pod.spec["containers"][0]["volumeMounts"].as_array().unwrap().clone() {
+            let (name, path) = (mount["name"].as_str().unwrap(), mount["mountPath"].as_str().unwrap());
+            let volume = volumes.iter().find(|volume| volume["name"] == name).cloned().unwrap_or_default();
+            if !volume["configMap"].is_null() {
+                pod.write(&format!("{path}/gotel.yaml"), &text);
+            } else if !volume["secret"].is_null() {
+                assert_eq!(mount["readOnly"], true, "{mount}");
+                pod.secret(name, path, &volume["secret"], secrets);
+            } else {
+                let claimed = set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"] == name;
+                assert!(claimed || volume["emptyDir"].is_object(), "{volume}");
+                std::fs::create_dir_all(pod.at(path)).unwrap();
+                pod.writable.push(path.to_owned());
+            }
+        }
+        pod
+    }
+
+    /// A path of the container.
+    pub fn at(&self, inside: &str) -> PathBuf {
+        self.root.path().join(inside.trim_start_matches('/'))
+    }
+
+    /// What the image has: the program, the libraries it is linked with, certificates.
+    fn image(&self) {
+        let program = env!("CARGO_BIN_EXE_gotel");
+        let linked = Command::new("ldd").arg(program).output().expect("ldd can be run");
+        let linked = String::from_utf8(linked.stdout).expect("it prints text");
+        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+            let name = Path::new(library).file_name().unwrap().to_str().unwrap();
+            let known = ["libc.so", "libm.so", "libgcc_s.so", "ld-linux"];
+            assert!(known.iter().any(|known| name.starts_with(known)), "the image has no {library}");
+            self.copy(library);
+        }
+        self.copy("/etc/ssl/certs/ca-certificates.crt");
+        // Places to mount these on.
+        for place in ["usr/local/bin/gotel", "dev/null", "dev/urandom", "proc/nothing"] {
+            self.write(place, "");
+        }
+    }
+
+    fn secret(&self, name: &str, path: &str, volume: &Value, secrets: &[(&str, &str)]) {
+        let all = || ["password", "routingKey", "url", "hmac"].map(|key| json!({"path": key})).to_vec();
+        for item in volume["items"].as_array().cloned().unwrap_or_else(all) {
+            let key = item["path"].as_str().unwrap();
+            let given = secrets.iter().find(|(known, _)| *known == format!("{name}/{key}"));
+            let value = match (given, key) {
+                (Some((_, value)), _) => (*value).to_owned(),
+                (None, "url") => format!("http://127.0.0.1:9/{SECRET}"),
+                // No two tokens may be alike.
+                (None, _) => format!("{SECRET}-{name}"),
+            };
+            self.write(&format!("{path}/{key}"), &value);
+        }
+    }
+
+    fn write(&self, inside: &str, text: &str) {
+        let path = self.at(inside);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn copy(&self, path: &str) {
+        let to = self.at(path);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(path, to).unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+
+    /// Starts the container, as the first pod of its StatefulSet.
+    pub fn start(&self) -> Gotel {
+        let container = &self.spec["containers"][0];
+        let user = self.spec["securityContext"]["runAsUser"].as_u64().unwrap();
+        assert_eq!(self.spec["securityContext"]["runAsNonRoot"], true);
+        let context = &container["securityContext"];
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+
+        let root = self.root.path().display();
+        // Again after the mount: the folder is another one then.
+        let mut script = format!("set -e\ncd {root}\nmount --bind . .\ncd {root}\n");
+        for path in &self.writable {
+            script += &format!("mount --bind .{path} .{path}\n");
+        }
+        for device in ["dev/null", "dev/urandom"] {
+            script += &format!("mount --bind /{device} {device}\n");
+        }
+        script += &format!("mount --bind {} usr/local/bin/gotel\n", env!("CARGO_BIN_EXE_gotel"));
+        script += "mount --rbind /proc proc\nmount -o remount,bind,ro .\n";
+        let args = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
+        // The user is mapped anew: who was root for the mounts is nobody in particular here.
+        script += &format!(
+            "exec setpriv --no-new-privs unshare --user --map-user={user} --map-group={user} --root=. --wd=/ \
+             /usr/local/bin/gotel {}",
+            args.collect::<Vec<_>>().join(" ")
+        );
+        let env = environment(container);
+        let env: Vec<(&str, &str)> =
+            env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let args = ["--user", "--map-root-user", "--mount", "/bin/sh", "-c", &script];
+        Gotel::spawn_program(Path::new("/usr/bin/unshare"), &args, &env)
+    }
+}
+
+/// A container's environment as the kubelet makes it.
+fn environment(container: &Value) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in container["env"].as_array().unwrap() {
+        let value = match variable["value"].as_str() {
+            // `$(NAME)` stands for what came before.
+            Some(value) => env
+                .iter()
+                .fold(value.to_owned(), |text, (name, known)| text.replace(&format!("$({name})"), known)),
+            None => {
+                let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+                assert_eq!(field, "metadata.labels['apps.kubernetes.io/pod-index']");
+                "0".to_owned()
+            }
+        };
+        env.push((variable["name"].as_str().unwrap().to_owned(), value));
+    }
+    env.push(("GOTEL_LISTEN".into(), "127.0.0.1:0".into()));
+    env
+}

@@ -1,0 +1,140 @@
+//! The program under the restrictions of the chart's pod, and as replicas of two clusters that the chart makes of it.
+
+use std::path::Path;
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::pod::{Pod, SECRET};
+use super::{SOON, template};
+use crate::util::cluster::Cluster;
+use crate::util::db::{Backend, TestDb};
+use crate::util::process::Gotel;
+use crate::util::receiver::Receiver;
+use crate::util::wait::eventually;
+
+/// What the operator would need a cluster for is tried elsewhere.
+const NO_OPERATOR: &str = "--set=operator.enabled=false";
+
+fn client() -> Client {
+    gotel::alert::client(None).expect("a client can be built")
+}
+
+/// That the process is what the security context says.
+fn is_restricted(gotel: &Gotel) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gotel.pid())).expect("the process lives");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells");
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(field(capabilities), "0000000000000000", "{capabilities}");
+    }
+    assert_eq!(field("NoNewPrivs"), "1");
+    // Seen from inside, by the map of its namespace.
+    let map = std::fs::read_to_string(format!("/proc/{}/uid_map", gotel.pid())).unwrap();
+    assert_eq!(map.split_whitespace().next(), Some("65532"), "{map}");
+}
+
+/// One request; the answer must be a success.
+async fn post(url: &Url, path: &str, token: &str, body: Option<Value>) {
+    let request = client().post(url.join(path).unwrap()).bearer_auth(token);
+    let request = if let Some(body) = body { request.json(&body) } else { request };
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {} {}", answer.status(), answer.text().await.unwrap());
+}
+
+async fn page(url: &Url, path: &str, token: &str) -> String {
+    let answer = client().get(url.join(path).unwrap()).bearer_auth(token).send().await;
+    answer.expect("GoTel answers").text().await.expect("with text")
+}
+
+#[tokio::test]
+async fn the_smallest_installation_runs_under_its_pods_restrictions() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let values = ["examples/kubernetes/values-small.yaml"];
+    let rendered = template(&cluster, &values, &[NO_OPERATOR]).await.ok();
+    let pod = Pod::new(&rendered, &[], &[]);
+    let mut gotel = pod.start();
+    let url = gotel.url().await;
+    is_restricted(&gotel);
+    let body = json!({"app": "billing", "component": "nightly", "every": "1h"});
+    post(&url, "reservation", "", Some(body)).await;
+    post(&url, "checkin/billing/nightly", "", None).await;
+    assert!(page(&url, "status", "").await.contains("nightly"));
+    assert_eq!(pod.writable, ["/var/lib/gotel"]);
+    assert!(pod.at("/var/lib/gotel/gotel.db").is_file(), "the database is on the volume");
+    gotel.sigterm();
+    let status = gotel.wait_exit(SOON).await;
+    assert!(status.success(), "{status}: {}", gotel.output());
+}
+
+/// The first replica of a cluster of the example with two; heartbeats go over loopback.
+async fn replica_of(cluster: &Cluster, name: &str, other: &str, net: &str, db: &TestDb, chat: &str) -> Pod {
+    let files =
+        ["examples/kubernetes/values-shared.yaml", &format!("examples/kubernetes/values-{name}.yaml")];
+    let address = |name: &str| format!("{net}.{}:8081", if name == "eu" { 1 } else { 2 });
+    let others = json!([{"id": format!("{other}-0"), "url": format!("http://{}", address(other))}]);
+    let tokens = json!([{"name": "jobs", "scopes": ["admin"], "secretName": "gotel-tokens", "key": "jobs"}]);
+    let settings = [
+        format!("--set-json=peers.others={others}"),
+        format!("--set-json=auth.tokens={tokens}"),
+        "--set=replicas=1,metrics.serviceMonitor.enabled=false".to_owned(),
+        NO_OPERATOR.to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let rendered = template(cluster, &files, &settings).await.ok();
+    let secrets = [
+        ("database/url", db.url()),
+        // The same in both clusters.
+        ("peers/secret", "a-secret-for-all-replicas"),
+        ("alerter-chat/url", chat),
+    ];
+    Pod::new(&rendered, &[("0.0.0.0:8081", &address(name))], &secrets)
+}
+
+#[tokio::test]
+async fn two_clusters_watch_each_other_and_one_tells_when_the_other_is_gone() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let chat = Receiver::webhook().await;
+    let chat_url = chat.url("/hook");
+    // Of the loopback network, a part that no other test uses.
+    let net = format!("127.{}.{}", fastrand::u8(1..), fastrand::u8(1..));
+    let token = format!("{SECRET}-token-jobs");
+    let eu = replica_of(&cluster, "eu", "us", &net, &db, &chat_url).await;
+    let us = replica_of(&cluster, "us", "eu", &net, &db, &chat_url).await;
+
+    let mut eu = (eu.start(), eu);
+    let eu_url = eu.0.url().await;
+    eventually(SOON, "eu to coordinate", async || page(&eu_url, "is-coordinator", "").await == "true").await;
+    let mut us = (us.start(), us);
+    let us_url = us.0.url().await;
+    for gotel in [&eu.0, &us.0] {
+        is_restricted(gotel);
+        assert!(gotel.output().contains("to ops-mail, pager, chat"), "{}", gotel.output());
+    }
+    for url in [&eu_url, &us_url] {
+        eventually(SOON, "each to see the other", async || {
+            let nodes = page(url, "nodes", &token).await;
+            let healthy = nodes.matches("</svg>healthy").count() == 2;
+            if healthy && nodes.contains("eu-0") && nodes.contains("us-0") { Ok(()) } else { Err(nodes) }
+        })
+        .await;
+    }
+    let body = json!({"app": "billing", "component": "rates", "every": "10s", "alerters": ["chat"]});
+    post(&eu_url, "reservation", &token, Some(body)).await;
+    post(&us_url, "checkin/billing/rates", &token, None).await;
+
+    eu.0.kill9();
+    let told = chat.received(1, SOON * 2).await;
+    let told = told[0].json();
+    assert_eq!((&told["app"], &told["reason"]), (&"billing".into(), &"missed".into()), "{told}");
+    eventually(SOON, "us to coordinate", async || page(&us_url, "is-coordinator", "").await == "true").await;
+    us.0.sigterm();
+    let status = us.0.wait_exit(SOON).await;
+    assert!(status.success(), "{status}: {}", us.0.output());
+    assert_eq!(chat.requests().len(), 1, "once, whichever cluster coordinates");
+    assert!(!Path::new(&us.1.at("/var/lib/gotel/gotel.db")).exists(), "nothing but the shared database");
+}
