@@ -34,9 +34,9 @@ doc:
 # Committed files that a command writes: FILE=COMMAND, one a line; a difference is a failure.
 define GENERATED
 openapi.json=cargo run --quiet --locked -- openapi
+crds/reservations.yaml=cargo run --quiet --locked -- crd
 charts/gotel/files/reservations.yaml=cat crds/reservations.yaml
 charts/gotel/README.md=awk -f charts/gotel/readme.awk charts/gotel/README.head.md charts/gotel/values.yaml
-crds/reservations.yaml=cargo run --quiet --locked -- crd
 endef
 export GENERATED
 

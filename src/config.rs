@@ -12,6 +12,7 @@ mod locate;
 use crate::alert::config::{AlerterConfig, Written, or_console, parse};
 use crate::coordinator::timers::{self, Timers};
 use crate::http::auth::{AuthConfig, Mode};
+use crate::operator::config::{self as operator, OperatorConfig};
 use crate::peers::config::{self as peers, PeersConfig};
 use crate::reservation::{Invalid, duration};
 use crate::secret::{Lookup, Secret, process_env};
@@ -46,6 +47,7 @@ struct File {
     coordination: timers::Written,
     retention: WrittenRetention,
     peers: Option<peers::Written>,
+    kubernetes: operator::Written,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,6 +86,9 @@ pub struct Scalars {
     /// [default: open on loopback, tokens elsewhere]
     #[arg(long, env = "GOTEL_AUTH", value_name = "MODE")]
     pub auth: Option<Mode>,
+
+    #[command(flatten)]
+    kubernetes: operator::Flags,
 }
 
 /// A configuration that can be run.
@@ -117,6 +122,8 @@ pub struct Config {
     pub retention: Retention,
     /// The other replicas; None: this one is alone.
     pub peers: Option<PeersConfig>,
+    /// The Kubernetes controller.
+    pub kubernetes: OperatorConfig,
 }
 
 /// A configuration that cannot be run.
@@ -207,6 +214,7 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
             )
         })?,
         peers: file.peers.map(|written| peers::parse(written, &replica, dialect, env)).transpose()?,
+        kubernetes: file.kubernetes.parse(&scalars.kubernetes)?,
         state_dir: state_dir(first_url, data_dir),
         database_urls,
         database_file,

@@ -3,6 +3,10 @@
 //! One value, handed around; no global registry. Ages of loops are not kept here: they are read from
 //! [`crate::lifecycle::Loops`] when the page is asked for.
 
+mod operator;
+
+pub use operator::OperatorFigures;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -46,6 +50,8 @@ labels! {
 
 /// Every figure this process exports.
 pub struct Metrics {
+    /// Of the Kubernetes controller.
+    pub operator: OperatorFigures,
     registry: Registry,
     db_op: Family<Op, Histogram, fn() -> Histogram>,
     db_errors: Family<Class, Counter>,
@@ -110,8 +116,10 @@ impl Metrics {
     /// A registry of its own.
     #[must_use]
     pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("gotel");
         let mut m = Self {
-            registry: Registry::with_prefix("gotel"),
+            operator: OperatorFigures::register(&mut registry),
+            registry,
             db_op: Family::new_with_constructor(latency),
             db_errors: Family::default(),
             db_retries: Family::default(),

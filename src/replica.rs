@@ -10,6 +10,7 @@
 mod arrive;
 mod direct;
 mod heartbeat;
+mod kubernetes;
 mod secrets;
 mod trouble;
 
@@ -111,6 +112,7 @@ impl Replica {
         for alerter in &config.alerters {
             alerters.push(alert::build(alerter, &alert_context)?.into());
         }
+        let cluster = kubernetes::find(&config.kubernetes).await?;
         let loops = Arc::new(Loops::default());
         let (mut core, mut edge, mut row) = (Tasks::default(), Tasks::default(), Tasks::default());
         let (wake, bar, board) = (Arc::new(Notify::new()), Arc::new(Bar::default()), Board::default());
@@ -229,6 +231,9 @@ impl Replica {
             elsewhere: others,
         };
         coordinator::start(&coordinator, publish, &mut core);
+        if let Some(cluster) = cluster {
+            kubernetes::start(cluster, config, &coordinator, routes.clone(), &mut core).await?;
+        }
         let reporter: Arc<dyn Reporter> = Arc::new(Trouble {
             store: store.clone(),
             routes: routes.clone(),

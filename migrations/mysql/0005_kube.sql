@@ -20,5 +20,7 @@ CREATE TABLE kube_object (
 CREATE TABLE kube_cluster (
     name VARCHAR(63) NOT NULL PRIMARY KEY,
     uid VARCHAR(64) NOT NULL,
+    -- Uid of the resource's definition that the objects here were made under.
+    definition VARCHAR(64) NULL,
     seen_ms BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

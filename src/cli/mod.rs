@@ -2,6 +2,7 @@
 
 mod alerter;
 mod checkin;
+mod cluster;
 mod config;
 mod crd;
 mod migrate;
@@ -37,6 +38,8 @@ enum Command {
     #[command(subcommand)]
     Replica(replica::Replica),
     #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    #[command(subcommand)]
     Config(config::ConfigCommand),
     Openapi(openapi::Openapi),
     Crd(crd::Crd),
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Checkin(command) => command.run(),
         Command::Alerter(command) => command.run(),
         Command::Replica(command) => command.run(),
+        Command::Cluster(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Crd(command) => command.run(),

@@ -1,4 +1,4 @@
-//! Who coordinates: does what the [`Election`] asks for, on a connection of its own, and tells the others
+//! Who coordinates, and who writes for a Kubernetes cluster: does what the [`Election`] asks for, on a connection of its own, and tells the others
 //! what came of it.
 //!
 //! Promises: each operation ends within T; whoever reads [`super::Leads`] sees a [`Leading`] only while the
@@ -8,7 +8,7 @@
 //! Races: see [`super::election`] for those between replicas, and `store::lease` for the fence on which safety
 //! rests.
 
-use super::Coordinator;
+use super::Standing;
 use super::election::{Election, Event, Grounds, News, Now, Reason, Row, Step};
 use super::timers::Timers;
 use crate::clock;
@@ -29,8 +29,33 @@ enum Failing {
     Look,
 }
 
+/// What a lease is held for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Office {
+    /// Its row.
+    pub(super) scope: &'static str,
+    /// The keeper's name among the loops.
+    pub(super) pulse: &'static str,
+    /// What its holder is, on pages.
+    pub(super) holder: &'static str,
+    /// What its holder does, in the log.
+    pub(super) does: &'static str,
+    /// Whether it is the coordinator's: given up with the evaluations, and shown in the figures.
+    pub(super) coordinates: bool,
+}
+
+/// The coordinator's.
+pub(super) const COORDINATES: Office = Office {
+    scope: COORDINATOR,
+    pulse: "lease",
+    holder: "coordinator",
+    does: "coordinates",
+    coordinates: true,
+};
+
 /// Keeps the lease, or waits for it.
 pub(super) struct Keeper {
+    office: Office,
     session: Session,
     replica: String,
     timers: Timers,
@@ -53,8 +78,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(c: &Coordinator, publish: watch::Sender<Option<Leading>>) -> Self {
+    pub(super) fn new(office: Office, c: &Standing, publish: watch::Sender<Option<Leading>>) -> Self {
         Self {
+            office,
             session: c.store.session(),
             replica: c.replica.clone(),
             timers: c.timers,
@@ -64,7 +90,7 @@ impl Keeper {
             grounds: Grounds::Vacant,
             leading: None,
             publish,
-            pulse: c.loops.register("lease", Duration::from_secs(30)),
+            pulse: c.loops.register(office.pulse, Duration::from_secs(30)),
             loops: Arc::clone(&c.loops),
             bar: Arc::clone(&c.bar),
             metrics: Arc::clone(&c.metrics),
@@ -74,7 +100,7 @@ impl Keeper {
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        self.metrics.set_leader(&self.replica, false);
+        self.figure(false);
         let mut event = Event::Woken;
         loop {
             let step = self.decide(event);
@@ -101,8 +127,11 @@ impl Keeper {
         let barred = self.bar.reason();
         if barred != self.barred {
             match &barred {
-                Some(why) => tracing::error!(why, "this replica must not coordinate"),
-                None => tracing::info!("this replica may coordinate again"),
+                Some(why) if self.office.coordinates => {
+                    tracing::error!(why, "this replica must not coordinate")
+                }
+                Some(why) => tracing::info!(why, "this replica leaves {} to others", self.office.scope),
+                None => tracing::info!("this replica may hold {} again", self.office.scope),
             }
             self.barred.clone_from(&barred);
         }
@@ -131,9 +160,9 @@ impl Keeper {
                     tracing::info!("the lease can be {} again", if looks { "read" } else { "written" });
                 }
                 self.pulse.beat_with(match (&self.leading, &self.barred) {
-                    (Some(_), _) => "coordinator".into(),
+                    (Some(_), _) => self.office.holder.into(),
                     (None, None) => "worker".into(),
-                    (None, Some(why)) => format!("worker; must not coordinate: {why}"),
+                    (None, Some(why)) => format!("worker; must not be {}: {why}", self.office.holder),
                 });
                 event
             }
@@ -157,8 +186,8 @@ impl Keeper {
         let limits = self.timers.limits();
         match (step, &self.claim, &self.leading) {
             (Step::Observe, ..) => {
-                let row = self.session.observe(COORDINATOR, limits.op).await?;
-                let draft = self.draft.insert(Claim::new(COORDINATOR, &row));
+                let row = self.session.observe(self.office.scope, limits.op).await?;
+                let draft = self.draft.insert(Claim::new(self.office.scope, &row));
                 Ok(Event::Read { fresh: draft.token(), row: Row::from(&row) })
             }
             (Step::Take { token, grounds }, ..) => {
@@ -195,9 +224,12 @@ impl Keeper {
 
     fn lead(&mut self) {
         let Some(leading) = &self.leading else { return };
-        tracing::info!(term = leading.term(), grounds = self.grounds.as_str(), "this replica coordinates");
-        self.metrics.takeover(self.grounds.as_str(), leading.term());
-        self.metrics.set_leader(&self.replica, true);
+        let (term, grounds) = (leading.term(), self.grounds.as_str());
+        tracing::info!(term, grounds, "this replica {}", self.office.does);
+        if self.office.coordinates {
+            self.metrics.takeover(grounds, term);
+        }
+        self.figure(true);
         self.publish.send_replace(self.leading.clone());
     }
 
@@ -221,7 +253,13 @@ impl Keeper {
             leading.end();
         }
         self.publish.send_replace(None);
-        self.metrics.set_leader(&self.replica, false);
+        self.figure(false);
+    }
+
+    fn figure(&self, leads: bool) {
+        if self.office.coordinates {
+            self.metrics.set_leader(&self.replica, leads);
+        }
     }
 
     /// Holders spread their renewals, so that those of many installations on one server do not come together.
@@ -234,6 +272,9 @@ impl Keeper {
 
     /// The evaluator marks its work as done also while it has nothing to do, so silence means it hangs or fails.
     fn evaluation_age_ms(&self) -> i64 {
+        if !self.office.coordinates {
+            return 0;
+        }
         self.loops.ages().iter().filter(|l| l.name == "evaluate").map(|l| l.done_age_ms).max().unwrap_or(0)
     }
 }

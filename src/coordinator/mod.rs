@@ -67,10 +67,59 @@ pub type Leads = watch::Receiver<Option<Leading>>;
 pub fn start(coordinator: &Coordinator, publish: watch::Sender<Option<Leading>>, tasks: &mut Tasks) {
     let leads = publish.subscribe();
     let evaluate_pulse = coordinator.loops.register("evaluate", Duration::from_secs(30));
-    let keeper = lease::Keeper::new(coordinator, publish);
+    let standing = Standing::from(coordinator);
+    let keeper = lease::Keeper::new(lease::COORDINATES, &standing, publish);
     tasks.spawn_apart("lease", keeper.run(tasks.stop()));
     tasks.spawn_apart("alive", alive::Alive::new(coordinator).run(tasks.stop()));
     let evaluator = evaluate::Evaluator::new(coordinator, leads.clone(), evaluate_pulse);
     tasks.spawn_apart("evaluate", evaluator.run(tasks.stop()));
     tasks.spawn("house", house::House::new(coordinator, leads).run(tasks.stop()));
+}
+
+/// What it takes to stand for a lease.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The database.
+    pub store: Store,
+    /// This replica's name in the lease.
+    pub replica: String,
+    /// Lease timing.
+    pub timers: Timers,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Ages of the loops.
+    pub loops: Arc<Loops>,
+    /// What forbids this replica to hold it.
+    pub bar: Arc<Bar>,
+}
+
+impl From<&Coordinator> for Standing {
+    fn from(c: &Coordinator) -> Self {
+        Self {
+            store: c.store.clone(),
+            replica: c.replica.clone(),
+            timers: c.timers,
+            metrics: Arc::clone(&c.metrics),
+            loops: Arc::clone(&c.loops),
+            bar: Arc::clone(&c.bar),
+        }
+    }
+}
+
+/// Stands for the lease under which one replica writes for a Kubernetes cluster; `publish` tells whether this one does.
+pub fn stand(
+    scope: &'static str,
+    standing: &Standing,
+    publish: watch::Sender<Option<Leading>>,
+    tasks: &mut Tasks,
+) {
+    let office = lease::Office {
+        scope,
+        pulse: "lease/controller",
+        holder: "controller",
+        does: "writes for its cluster",
+        coordinates: false,
+    };
+    let keeper = lease::Keeper::new(office, standing, publish);
+    tasks.spawn("controller's lease", keeper.run(tasks.stop()));
 }

@@ -41,6 +41,10 @@ pub enum SystemKind {
     DuplicateId,
     /// The database's clock jumped.
     ClockJump,
+    /// Many Kubernetes objects are missing at once, and not believed to be gone.
+    SweepBraked,
+    /// Two Kubernetes clusters have one name.
+    ClusterConflict,
 }
 
 /// How long a trouble lasts.
@@ -70,6 +74,8 @@ impl SystemKind {
             Self::SplitDb => "split-db",
             Self::DuplicateId => "duplicate-id",
             Self::ClockJump => "clock-jump",
+            Self::SweepBraked => "sweep-braked",
+            Self::ClusterConflict => "cluster-conflict",
         }
     }
 }

@@ -8,6 +8,7 @@ mod docs;
 mod faults;
 mod ha;
 mod harness;
+mod operator;
 mod pages;
 mod peers;
 mod store;

@@ -51,6 +51,28 @@ impl Store {
         })
     }
 
+    /// The definition that the cluster's objects were made under; None: not noted yet.
+    pub async fn definition(&self, name: &str) -> Result<Option<String>> {
+        transact!(self.pooled().await?, Rule::reading("definition"), |tx| {
+            let text = "SELECT definition FROM kube_cluster WHERE name = ?";
+            Ok(tx
+                .maybe(sql(text).bind(name.to_owned()))
+                .await?
+                .map(|row| row.try_get(0))
+                .transpose()?
+                .flatten())
+        })
+    }
+
+    /// Notes the definition that the cluster's objects are made under from now on.
+    pub async fn set_definition(&self, name: &str, uid: &str) -> Result<()> {
+        transact!(self.pooled().await?, Rule::named("definition_set"), |tx| {
+            let text = "UPDATE kube_cluster SET definition = ? WHERE name = ?";
+            tx.run(sql(text).bind(uid.to_owned()).bind(name.to_owned())).await?;
+            Ok(())
+        })
+    }
+
     /// Forgets a cluster that is gone: what its objects held stays watched, and belongs to the API. Says how many.
     pub async fn release_cluster(&self, name: &str) -> Result<u64> {
         transact!(self.pooled().await?, Rule::named("cluster_release"), |tx| {

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod db;
 pub mod foreign_smtp;
 pub mod galera;
+pub mod kube;
 pub mod kubelet;
 pub mod load;
 pub mod mounted;

@@ -1,0 +1,82 @@
+//! How often each object failed in a row, and so how long it waits; and whether the database is away, said once.
+//!
+//! Promises: one outage is one line in the log and one event, however many objects meet it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The first wait; doubled with each failure.
+const FIRST: Duration = Duration::from_secs(5);
+/// The longest.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// How long the `n`th failure in a row waits (1 = the first), before spreading.
+fn wait(n: u32) -> Duration {
+    FIRST.saturating_mul(1 << n.saturating_sub(1).min(10)).min(LONGEST)
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// Uid → failures in a row.
+    objects: Mutex<HashMap<String, u32>>,
+    /// Whether the database was away when somebody last looked.
+    database: Mutex<bool>,
+}
+
+impl Failures {
+    fn objects(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more failure: how long to wait, ± 20 %.
+    pub(super) fn failed(&self, uid: &str) -> Duration {
+        let mut objects = self.objects();
+        let n = objects.entry(uid.to_owned()).or_default();
+        *n += 1;
+        wait(*n).mul_f64(0.8 + 0.4 * fastrand::f64())
+    }
+
+    /// It went well.
+    pub(super) fn went_well(&self, uid: &str) {
+        self.objects().remove(uid);
+    }
+
+    /// What the database did; true: that is news.
+    pub(super) fn database(&self, away: bool) -> bool {
+        let mut known = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, away) != away
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_from_five_seconds_to_five_minutes() {
+        let waits: Vec<u64> = (1..=8).map(|n| wait(n).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(wait(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn an_object_that_went_well_begins_anew() {
+        let failures = Failures::default();
+        for _ in 0..5 {
+            failures.failed("u1");
+        }
+        assert!(failures.failed("u1") > Duration::from_secs(100));
+        failures.went_well("u1");
+        assert!(failures.failed("u1") < Duration::from_secs(7));
+        assert!(failures.failed("u2") < Duration::from_secs(7));
+    }
+
+    #[test]
+    fn an_outage_is_news_once_and_its_end_too() {
+        let failures = Failures::default();
+        let said: Vec<bool> =
+            [false, true, true, true, false, false].map(|away| failures.database(away)).into();
+        assert_eq!(said, [false, true, false, false, true, false]);
+    }
+}

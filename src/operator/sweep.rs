@@ -1,0 +1,232 @@
+//! Objects that are gone: those whose deletion was seen, and those that are merely missing.
+//!
+//! Promises: a deletion that was seen lets its reservation go at once, if the definition still stands: one that is
+//! deleted takes its objects along, and nobody meant that. What is merely missing stays watched for the grace of an
+//! hour; and if too much is missing at once ([`brake`]), or the definition is not the one that it was made under,
+//! nothing is let go, and people are told. What belongs to namespaces that are not watched is left alone.
+
+use super::brake;
+use super::context::{Context, locked};
+use super::definition::{self, Definition};
+use crate::clock;
+use crate::store::{ObjectId, OwnedRow, StoreError, SystemKind};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The definition is looked at this often while something is missing, and now and then otherwise.
+const LOOK_EVERY_MS: i64 = 15_000;
+const IDLE_LOOK_EVERY_MS: i64 = 600_000;
+
+pub(super) struct Sweep {
+    ctx: Arc<Context>,
+    /// None: not known yet whether people were told.
+    braked: Option<bool>,
+    definition: Option<(Definition, i64)>,
+}
+
+impl Sweep {
+    pub(super) fn new(ctx: &Arc<Context>) -> Self {
+        Self { ctx: Arc::clone(ctx), braked: None, definition: None }
+    }
+
+    /// One look at what is owned; true: something was let go.
+    pub(super) async fn step(
+        &mut self,
+        rows: &[OwnedRow],
+        live: &HashSet<String>,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let deleted = std::mem::take(&mut *locked(&self.ctx.deleted));
+        let held: HashSet<&str> = rows.iter().map(|row| &*row.held.object.uid).collect();
+        let deleted: Vec<_> =
+            deleted.into_iter().filter(|o| held.contains(&*o.uid) && !live.contains(&o.uid)).collect();
+        let mut freed = HashSet::new();
+        if !deleted.is_empty() {
+            self.definition = None;
+            if let Err(e) = self.deletions(&deleted, rows.len(), &mut freed).await {
+                locked(&self.ctx.deleted).extend(deleted.into_iter().filter(|o| !freed.contains(&o.uid)));
+                return Err(e);
+            }
+        }
+        let namespaces = &self.ctx.shared.config.namespaces;
+        let watched =
+            |row: &&OwnedRow| namespaces.is_empty() || namespaces.contains(&row.held.object.namespace);
+        let watched: Vec<_> = rows.iter().filter(watched).collect();
+        let is_missing =
+            |row: &&&OwnedRow| !live.contains(&row.held.object.uid) && !freed.contains(&row.held.object.uid);
+        let missing: Vec<&OwnedRow> = watched.iter().filter(is_missing).copied().collect();
+        let swept = self.missing(&watched, &missing, live, now_ms).await?;
+        Ok(swept || !freed.is_empty())
+    }
+
+    /// Lets go what was seen to be deleted.
+    async fn deletions(
+        &mut self,
+        deleted: &[ObjectId],
+        owned: usize,
+        freed: &mut HashSet<String>,
+    ) -> Result<(), StoreError> {
+        let ctx = Arc::clone(&self.ctx);
+        let believed = match self.look(0).await {
+            Some(Definition::Stands) => true,
+            Some(Definition::Hidden) => !brake::pulled(deleted.len(), owned),
+            // They are missing now, and found by the sweep.
+            Some(Definition::Gone | Definition::Replaced(_)) => false,
+            None => {
+                locked(&ctx.deleted).extend_from_slice(deleted);
+                return Ok(());
+            }
+        };
+        if !believed {
+            return Ok(());
+        }
+        for object in deleted {
+            // With a selector an object also leaves the watch when it loses a label.
+            if ctx.shared.config.selector.is_some() && ctx.is_there(object).await.unwrap_or(true) {
+                continue;
+            }
+            let reclaim = ctx.shared.store.release_object(object).await?;
+            freed.insert(object.uid.clone());
+            if let Some(reclaim) = reclaim {
+                let name = format!("{}/{}", object.namespace, object.name);
+                tracing::info!(
+                    object = name,
+                    ?reclaim,
+                    "a Reservation was deleted: its reservation is let go"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn missing(
+        &mut self,
+        watched: &[&OwnedRow],
+        missing: &[&OwnedRow],
+        live: &HashSet<String>,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let ctx = Arc::clone(&self.ctx);
+        let shared = &ctx.shared;
+        let back: Vec<i64> = watched
+            .iter()
+            .filter(|row| row.held.orphaned_ms.is_some() && live.contains(&row.held.object.uid))
+            .map(|row| row.id)
+            .collect();
+        if !back.is_empty() {
+            shared.store.mark_orphans(&ctx.leading, &back, false).await?;
+        }
+        let every = if missing.is_empty() { IDLE_LOOK_EVERY_MS } else { LOOK_EVERY_MS };
+        let definition = self.look(every).await;
+        if missing.is_empty() {
+            if let Some(Definition::Replaced(uid)) = definition {
+                shared.store.set_definition(&shared.cluster, &uid).await?;
+                self.definition = None;
+            }
+            shared.metrics.operator.missing(0, 0);
+            self.release_brake().await?;
+            return Ok(false);
+        }
+        let replaced = matches!(definition, Some(Definition::Gone | Definition::Replaced(_)));
+        if replaced || brake::pulled(missing.len(), watched.len()) {
+            shared.metrics.operator.missing(missing.len(), missing.len());
+            self.pull_brake(missing, watched.len(), replaced).await?;
+            return Ok(false);
+        }
+        shared.metrics.operator.missing(missing.len(), 0);
+        self.release_brake().await?;
+        let new: Vec<i64> =
+            missing.iter().filter(|row| row.held.orphaned_ms.is_none()).map(|row| row.id).collect();
+        if !new.is_empty() {
+            tracing::warn!(missing = new.len(), "Reservations are missing in the cluster: watched for now");
+            shared.store.mark_orphans(&ctx.leading, &new, true).await?;
+        }
+        let mut freed = false;
+        let before_ms = now_ms - shared.config.orphan_grace_ms;
+        for row in missing.iter().filter(|row| row.held.orphaned_ms.is_some_and(|since| since <= before_ms)) {
+            // Not on the word of a look that could not be had.
+            if definition.is_none() {
+                break;
+            }
+            if let Some(reclaim) = shared.store.release_orphan(&ctx.leading, row, before_ms).await? {
+                let object = &row.held.object;
+                let name = format!("{}/{}", object.namespace, object.name);
+                tracing::warn!(
+                    object = name,
+                    ?reclaim,
+                    "a Reservation stayed missing: its reservation is let go"
+                );
+                freed = true;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// How the definition stands, as of at most `max_age_ms` ago; None: it cannot be told just now.
+    async fn look(&mut self, max_age_ms: i64) -> Option<Definition> {
+        let boot_ms = clock::boot_ms();
+        if let Some((known, since_ms)) = &self.definition
+            && boot_ms - since_ms < max_age_ms
+        {
+            return Some(known.clone());
+        }
+        match definition::look(&self.ctx).await {
+            Ok(found) => {
+                if found == Definition::Hidden && self.definition.is_none() {
+                    tracing::debug!(
+                        "the definition may not be looked at: deletions are believed by their number"
+                    );
+                }
+                self.definition = Some((found.clone(), boot_ms));
+                Some(found)
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, "the definition cannot be looked at");
+                None
+            }
+        }
+    }
+
+    async fn pull_brake(
+        &mut self,
+        missing: &[&OwnedRow],
+        owned: usize,
+        replaced: bool,
+    ) -> Result<(), StoreError> {
+        if self.braked == Some(true) {
+            return Ok(());
+        }
+        let cluster = &self.ctx.shared.cluster;
+        let why = if replaced {
+            "the definition reservations.gotel.dev was deleted"
+        } else {
+            "more than a fifth is missing at once"
+        };
+        let first = missing.first().map_or_else(String::new, |row| {
+            format!("{}/{}", row.held.object.namespace, row.held.object.name)
+        });
+        let text = format!(
+            "{} of {owned} Reservations are missing in the cluster {cluster}, {first} among them, and {why}. GoTel does not \
+             believe that they were meant to go: their jobs stay watched. Apply the objects again; or, if they are to go, \
+             run `gotel cluster release {cluster}` and check the reservations out.",
+            missing.len()
+        );
+        tracing::error!(missing = missing.len(), owned, "nothing is let go: {why}");
+        self.ctx.shared.alarm(SystemKind::SweepBraked, text.clone()).await?;
+        self.ctx.event_here("SweepBraked", &text).await;
+        self.braked = Some(true);
+        Ok(())
+    }
+
+    async fn release_brake(&mut self) -> Result<(), StoreError> {
+        if self.braked == Some(false) {
+            return Ok(());
+        }
+        let shared = &self.ctx.shared;
+        if shared.store.withdraw_system(SystemKind::SweepBraked, &shared.cluster, &shared.replica).await? {
+            tracing::info!("the objects are there again: deletions are believed again");
+        }
+        self.braked = Some(false);
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! What the controller does when the cluster, the database or somebody's kubeconfig is not as it should be.
+
+use std::time::Duration;
+
+use gotel::operator::config::{Flags, Written};
+
+use super::{fixture, job, spec};
+use crate::util::kube::{Controller, KubeApi};
+use crate::util::store::Fixture;
+use crate::util::wait::eventually;
+
+const LONG: Duration = Duration::from_secs(30);
+
+async fn with_objects(f: &Fixture, api: &KubeApi, yaml: &str, count: usize) -> Controller {
+    let controller = Controller::start(&f.store, api, yaml).await;
+    for n in 0..count {
+        api.apply("team-a", &format!("job-{n}"), spec(&format!("job-{n}")));
+    }
+    for n in 0..count {
+        api.until_says("team-a", &format!("job-{n}"), "Ready", "True/Watching").await;
+    }
+    controller.until_figure("gotel_operator_objects{ready=\"True\"}", count as f64).await;
+    controller
+}
+
+async fn watched(f: &Fixture, count: usize) -> usize {
+    let mut watched = 0;
+    for n in 0..count {
+        watched += usize::from(f.store.reservation(&job(&format!("job-{n}"))).await.unwrap().is_some());
+    }
+    watched
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_vanished_unseen_is_watched_for_the_grace_and_then_let_go() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 3).await.stop().await;
+    api.lose("team-a", "job-0");
+    let controller = Controller::start(&f.store, &api, "{orphanGrace: 1h}").await;
+    controller.until_figure("gotel_operator_orphans", 1.0).await;
+    let orphans = "SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL";
+    eventually(LONG, "the mark", async || f.number(orphans).await == 1).await;
+    assert_eq!(watched(&f, 3).await, 3);
+    f.pass(2 * crate::util::store::HOUR).await;
+    eventually(LONG, "the end of the grace", async || watched(&f, 3).await == 2).await;
+    controller.until_figure("gotel_operator_orphans", 0.0).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_there_again_is_no_orphan_any_more() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 2).await.stop().await;
+    api.lose("team-a", "job-0");
+    let controller = Controller::start(&f.store, &api, "{}").await;
+    let orphans = "SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL";
+    eventually(LONG, "the mark", async || f.number(orphans).await == 1).await;
+    api.apply("team-a", "job-0", spec("job-0"));
+    eventually(LONG, "its end", async || f.number(orphans).await == 0).await;
+    assert_eq!(watched(&f, 2).await, 2);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_missing_at_once_pull_the_brake_and_people_are_told() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 12).await.stop().await;
+    for n in 0..11 {
+        api.lose("team-a", &format!("job-{n}"));
+    }
+    let controller = Controller::start(&f.store, &api, "{orphanGrace: 0s}").await;
+    controller.until_figure("gotel_operator_sweep_braked", 11.0).await;
+    let open = "SELECT COUNT(*) FROM incident WHERE open_key = 's/sweep-braked/eu-1'";
+    eventually(LONG, "people are told", async || f.number(open).await == 1).await;
+    eventually(LONG, "the event", async || api.events().contains(&"SweepBraked".into())).await;
+    assert_eq!(watched(&f, 12).await, 12);
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL").await, 0);
+    for n in 0..11 {
+        api.apply("team-a", &format!("job-{n}"), spec(&format!("job-{n}")));
+    }
+    controller.until_figure("gotel_operator_sweep_braked", 0.0).await;
+    eventually(LONG, "the end of it", async || f.number(open).await == 0).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_is_deleted_takes_no_reservation_along_nor_when_it_is_made_again() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let controller = with_objects(&f, &api, "{orphanGrace: 0s}", 3).await;
+    api.delete_definition(None);
+    controller.until_figure("gotel_operator_sweep_braked", 3.0).await;
+    assert_eq!(watched(&f, 3).await, 3);
+    api.define("crd-2");
+    for n in 0..2 {
+        api.apply("team-a", &format!("job-{n}"), spec(&format!("job-{n}")));
+        api.until_says("team-a", &format!("job-{n}"), "Ready", "True/Watching").await;
+    }
+    controller.until_figure("gotel_operator_sweep_braked", 1.0).await;
+    assert_eq!(watched(&f, 3).await, 3, "the one that is missing still is watched");
+    api.apply("team-a", "job-2", spec("job-2"));
+    controller.until_figure("gotel_operator_sweep_braked", 0.0).await;
+    // From now on a deletion is one again.
+    let noted = "SELECT COUNT(*) FROM kube_cluster WHERE definition = 'crd-2'";
+    eventually(LONG, "the new definition is noted", async || f.number(noted).await == 1).await;
+    api.delete("team-a", "job-2");
+    eventually(LONG, "the checkout", async || watched(&f, 3).await == 2).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_namespace_full_of_objects_lets_them_all_go() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    let controller = with_objects(&f, &api, "{}", 15).await;
+    for n in 0..15 {
+        api.delete("team-a", &format!("job-{n}"));
+    }
+    eventually(LONG, "the checkouts", async || watched(&f, 15).await == 0).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_look_at_the_definition_many_deletions_at_once_are_not_believed() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    api.forbid("customresourcedefinitions");
+    let controller = with_objects(&f, &api, "{orphanGrace: 0s}", 13).await;
+    api.delete("team-a", "job-12");
+    eventually(LONG, "one is believed", async || watched(&f, 13).await == 12).await;
+    api.delete_definition(Some("crd-2"));
+    controller.until_figure("gotel_operator_sweep_braked", 12.0).await;
+    assert_eq!(watched(&f, 12).await, 12);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_is_not_there_yet_is_waited_for() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    api.delete_definition(None);
+    let controller = Controller::start(&f.store, &api, "{}").await;
+    controller.until_figure("gotel_operator_leads", 1.0).await;
+    api.define("crd-1");
+    api.apply("team-a", "nightly", spec("nightly"));
+    api.until_says("team-a", "nightly", "Ready", "True/Watching").await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_fails_for_a_while_is_caught_up_with() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    let controller = with_objects(&f, &api, "{}", 2).await;
+    api.fail(Some(503));
+    api.apply("team-a", "new", spec("new"));
+    api.delete("team-a", "job-1");
+    assert_eq!(watched(&f, 2).await, 2);
+    api.freeze(true);
+    api.fail(None);
+    assert_eq!(watched(&f, 2).await, 2);
+    api.freeze(false);
+    api.until_says("team-a", "new", "Ready", "True/Watching").await;
+    eventually(LONG, "the checkout", async || watched(&f, 2).await == 1).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_cluster_under_the_same_name_takes_nothing_in_and_people_are_told() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 1).await.stop().await;
+    let other = KubeApi::new();
+    other.set_kube_system("cluster-2");
+    other.apply("team-a", "wrong", spec("wrong"));
+    let controller = Controller::start(&f.store, &other, "{orphanGrace: 0s}").await;
+    controller.until_figure("gotel_operator_cluster_conflict", 1.0).await;
+    let open = "SELECT COUNT(*) FROM incident WHERE open_key = 's/cluster-conflict/eu-1'";
+    eventually(LONG, "people are told", async || f.number(open).await == 1).await;
+    assert_eq!(controller.figure("gotel_operator_leads"), Some(0.0));
+    assert!(f.store.reservation(&job("wrong")).await.unwrap().is_none());
+    assert_eq!(watched(&f, 1).await, 1);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_in_a_cluster_one_writes_and_the_other_takes_over() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    let flags = Flags { cluster_name: Some("eu-1".into()), ..Flags::default() };
+    let config = Written::default().parse(&flags).unwrap();
+    // On SQLite a process leads alone; the lease of the first is what keeps the second out.
+    let first = Controller::configured(&f.store, &api, config.clone(), "gotel-0").await;
+    first.until_figure("gotel_operator_leads", 1.0).await;
+    api.apply("team-a", "job-0", spec("job-0"));
+    api.until_says("team-a", "job-0", "Ready", "True/Watching").await;
+    first.stop().await;
+    let second = Controller::configured(&f.store, &api, config, "gotel-1").await;
+    second.until_figure("gotel_operator_leads", 1.0).await;
+    api.apply("team-a", "job-1", spec("job-1"));
+    api.until_says("team-a", "job-1", "Ready", "True/Watching").await;
+    second.stop().await;
+}
