@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -198,6 +199,11 @@ impl Cluster {
         let token = self.kubectl(&["-n", namespace, "create", "token", account]).await.ok();
         let admin = std::fs::read_to_string(&self.kubeconfig).expect("the kubeconfig can be read");
         let (head, _) = admin.split_once("users:").expect("it ends with users");
+        // The authority in the file itself, so that it may be read where nothing else can.
+        let (before, rest) = head.split_once("certificate-authority: \"").expect("it names an authority");
+        let (authority, after) = rest.split_once('"').expect("in quotes");
+        let authority = BASE64_STANDARD.encode(std::fs::read(authority).expect("the authority can be read"));
+        let head = format!("{before}certificate-authority-data: \"{authority}\"{after}");
         let mut text = format!("{head}users: [{{name: it, user: {{token: \"{}\"}}}}]\n", token.trim());
         if let Some(server) = server {
             text = text.replace(&self.addr().to_string(), &server.to_string());
@@ -331,23 +337,24 @@ impl Namespace {
         self.tell_of(pod, json!({"phase": phase})).await.ok();
     }
 
-    /// What the kubelet would do with pods that fit a label selector, for as long as it is awaited: they run and are
-    /// ready, and those that are to go are gone.
+    /// What a careless kubelet would say of pods that fit a label selector, for as long as it is awaited: they run and
+    /// are ready. (One that is deleted is gone at once, as it was bound to no node.)
     pub async fn pods_run(&self, selector: &str) {
         let mut rhythm = tokio::time::interval(KUBELET);
         loop {
             rhythm.tick().await;
             let list = self.json(&["get", "pods", "-l", selector]).await;
             for pod in list["items"].as_array().into_iter().flatten() {
-                let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
-                if !pod["metadata"]["deletionTimestamp"].is_null() {
-                    self.kubectl(&["delete", "pod", name, "--force", "--grace-period=0"]).await;
-                } else if pod["status"]["phase"] == "Pending" {
-                    // It may be gone meanwhile: then this is not said of anybody.
-                    self.tell_of(name, running(pod)).await;
+                if pod["status"]["phase"] == "Pending" {
+                    self.pod_runs(pod).await;
                 }
             }
         }
+    }
+
+    /// Says that a pod's containers run and are ready. It may be gone meanwhile: then this is said of nobody.
+    pub async fn pod_runs(&self, pod: &Value) {
+        self.tell_of(pod["metadata"]["name"].as_str().expect("a pod has a name"), running(pod)).await;
     }
 
     async fn tell_of(&self, pod: &str, status: Value) -> Ran {
