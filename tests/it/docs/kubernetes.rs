@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use super::story::play;
 use super::workshop::{Workshop, repository};
-use crate::util::cluster::{Cluster, Namespace, tool};
+use crate::util::cluster::{Cluster, tool};
 use crate::util::db::{Backend, TestDb};
 use crate::util::kubelet::Kubelet;
 
@@ -46,14 +46,14 @@ async fn every_command_of_the_page_on_kubernetes_answers_as_shown() {
     let address =
         |cluster: &str, n: usize| format!("{net}.{}:8081", if cluster == "eu" { 10 + n } else { 20 + n });
     let kubelet = |cluster: &Cluster, own: &str, other: &str| {
-        let namespace = |name: &str| Namespace { cluster: cluster.clone(), name: name.into() };
         let names = [0, 1].into_iter().flat_map(|n| {
             let inside = format!("gotel-{n}.gotel-replicas.gotel.svc:8081");
             let outside = format!("gotel-peer-{n}.{other}.example.org:8081");
             [(inside, address(own, n)), (outside, address(other, n))]
         });
         let listen = [0, 1].map(|n| address(own, n)).to_vec();
-        Kubelet::new(namespace("gotel"), namespace("billing"), names.collect(), listen)
+        let (gotel, jobs) = (cluster.namespace_called("gotel"), cluster.namespace_called("billing"));
+        Kubelet::new(gotel, jobs, names.collect(), listen)
     };
     tokio::select! {
         () = play("docs/kubernetes.md", &workshop) => {}

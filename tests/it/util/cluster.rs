@@ -1,7 +1,7 @@
 //! Kubernetes clusters without machines: real API servers with RBAC and real controllers, and no kubelet.
 //!
-//! Promises: a [`Cluster::private`] one is the test's own and gone with the value; a [`Namespace`] is seen by no other
-//! test, and its deletion is begun when the value is dropped; [`Cluster::kubeconfig_of`] can do what its
+//! Promises: a [`Cluster::private`] one is the test's own and gone with the value; the [`Cluster::namespace`] of a test
+//! is seen by no other, and its deletion is begun when the value is dropped; [`Cluster::kubeconfig_of`] can do what its
 //! ServiceAccount may, and nothing more.
 //! Does not promise: that anything cluster-wide in a shared cluster (a CRD, a ClusterRole) is the test's own; that a
 //! pod ever runs by itself: [`Namespace::pod_becomes`] plays the kubelet's part.
@@ -183,7 +183,7 @@ impl Cluster {
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let name = format!("{begin}-{}-{count}", std::process::id());
         self.kubectl(&["create", "namespace", &name]).await.ok();
-        let namespace = Namespace { cluster: self.clone(), name };
+        let namespace = Namespace { cluster: self.clone(), name, made_here: true };
         // Until its ServiceAccount is there, no pod is admitted.
         eventually(ACTED, "the default ServiceAccount", async || {
             let ran = namespace.kubectl(&["get", "serviceaccount", "default"]).await;
@@ -191,6 +191,11 @@ impl Cluster {
         })
         .await;
         namespace
+    }
+
+    /// A namespace that something else makes, and deletes.
+    pub fn namespace_called(&self, name: &str) -> Namespace {
+        Namespace { cluster: self.clone(), name: name.into(), made_here: false }
     }
 
     /// A kubeconfig with nothing in it but a fresh token of this ServiceAccount. `server`: where to reach the API
@@ -293,6 +298,7 @@ pub struct Namespace {
     pub cluster: Cluster,
     /// What it is called.
     pub name: String,
+    made_here: bool,
 }
 
 impl Namespace {
@@ -383,6 +389,9 @@ fn running(pod: &Value) -> Value {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        if !self.made_here {
+            return;
+        }
         // In a thread of its own: a value may be dropped where nothing can be awaited, and this takes a moment.
         let command = self.cluster.command("kubectl", &self.cluster.kubeconfig);
         let mut command = command.into_std();
