@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::{SOON, at};
-use crate::util::cluster::{Cluster, Namespace};
+use crate::util::cluster::Cluster;
 use crate::util::db::{Backend, TestDb};
 use crate::util::kubelet::Kubelet;
 use crate::util::receiver::Receiver;
@@ -23,19 +23,15 @@ struct Site {
     other: &'static str,
     /// The begin of the addresses for heartbeats.
     net: String,
-    /// Owned so that they live as long as the site.
-    _namespaces: [Namespace; 2],
 }
 
 impl Site {
     async fn new(cluster: Cluster, name: &'static str, net: &str, db: &TestDb, chat: &str) -> Self {
         let other = if name == "eu" { "us" } else { "eu" };
-        let mut namespaces = Vec::new();
         for namespace in ["gotel", "billing"] {
             cluster.kubectl(&["create", "namespace", namespace]).await.ok();
-            namespaces.push(Namespace { cluster: cluster.clone(), name: namespace.into() });
         }
-        let [gotel, billing]: [Namespace; 2] = namespaces.try_into().ok().expect("two were made");
+        let gotel = cluster.namespace_called("gotel");
         for (secret, data) in [
             ("gotel-database", json!({"url": db.url()})),
             ("gotel-peers", json!({"secret": "a-secret-for-all-replicas"})),
@@ -56,11 +52,7 @@ impl Site {
         let others = format!("--set-json=peers.others={others}");
         let args = ["install", "gotel", &at("charts/gotel"), &shared, &own, &others, "--set=replicas=1"];
         gotel.helm(&args).await.ok();
-        Self { cluster, name, other, net: net.to_owned(), _namespaces: [gotel, billing] }
-    }
-
-    fn namespace(&self, name: &str) -> Namespace {
-        Namespace { cluster: self.cluster.clone(), name: name.into() }
+        Self { cluster, name, other, net: net.to_owned() }
     }
 
     /// Its machine, which runs GoTel until the task is aborted: then everything on it is gone, as by a power cut.
@@ -68,7 +60,8 @@ impl Site {
         let names = [self.name, self.other]
             .map(|name| (format!("gotel-peer-0.{name}.example.org:8081"), address(&self.net, name)));
         let listen = vec![address(&self.net, self.name)];
-        let (gotel, jobs) = (self.namespace("gotel"), self.namespace("billing"));
+        let (gotel, jobs) =
+            (self.cluster.namespace_called("gotel"), self.cluster.namespace_called("billing"));
         tokio::task::spawn_local(Kubelet::new(gotel, jobs, names.to_vec(), listen).run())
     }
 
