@@ -48,8 +48,10 @@ pub async fn find(config: &OperatorConfig) -> Result<Found, Invalid> {
         })?,
     };
     found.connect_timeout = Some(CONNECT_LIMIT);
-    // Silence of a watch is noticed by the watcher; every other call has its limit here.
-    found.read_timeout = None;
+    // Every other call has its limit here. A watch may be silent for its length; one whose very beginning is met with
+    // silence would wait for ever.
+    found.read_timeout = Some(Duration::from_secs(u64::from(config.watch_timeout_s) + 10));
+    found.reset_reader_on_write = true;
     found.default_retry = false;
     Ok(Found::Cluster(Box::new(found)))
 }

@@ -36,3 +36,48 @@ pub(super) fn between(old: Option<&ReservationStatus>, new: &ReservationStatus) 
     }
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use rstest::rstest;
+
+    fn status(conditions: &[(&str, &str, &str)]) -> ReservationStatus {
+        let condition = |(type_, status, reason): &(&str, &str, &str)| Condition {
+            type_: (*type_).into(),
+            status: (*status).into(),
+            reason: (*reason).into(),
+            message: "why".into(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        };
+        ReservationStatus { conditions: conditions.iter().map(condition).collect(), ..Default::default() }
+    }
+
+    #[rstest]
+    #[case::new(&[], &[(READY, "True", "Watching"), (ON_TIME, "Unknown", "AwaitingFirstCheckin")], &[])]
+    #[case::new_and_wrong(&[], &[(READY, "False", "InvalidSchedule")], &["Warning InvalidSchedule"])]
+    #[case::first_run(&[(ON_TIME, "Unknown", "AwaitingFirstCheckin")], &[(ON_TIME, "True", "CheckedIn")], &[])]
+    #[case::late(&[(ON_TIME, "True", "CheckedIn")], &[(ON_TIME, "False", "DeadlineMissed")], &["Warning DeadlineMissed"])]
+    #[case::still_late(&[(ON_TIME, "False", "DeadlineMissed")], &[(ON_TIME, "False", "DeadlineMissed")], &[])]
+    #[case::worse(&[(ON_TIME, "False", "DeadlineMissed")], &[(ON_TIME, "False", "JobFailed")], &["Warning JobFailed"])]
+    #[case::mended(&[(ON_TIME, "False", "JobFailed")], &[(ON_TIME, "True", "CheckedIn")], &["Normal CheckedIn"])]
+    #[case::snoozed(&[(ON_TIME, "False", "JobFailed")], &[(ON_TIME, "Unknown", "Snoozed")], &[])]
+    #[case::told(&[(ALERTS_DELIVERED, "Unknown", "Sending")], &[(ALERTS_DELIVERED, "True", "Sent")], &[])]
+    #[case::not_told(&[], &[(ALERTS_DELIVERED, "False", "DeliveryFailed")], &["Warning DeliveryFailed"])]
+    #[case::freed(&[(READY, "False", "Conflict")], &[(READY, "True", "Watching")], &["Normal Watching"])]
+    fn only_what_became_bad_or_good_again_is_an_event(
+        #[case] old: &[(&str, &str, &str)],
+        #[case] new: &[(&str, &str, &str)],
+        #[case] right: &[&str],
+    ) {
+        let old = (!old.is_empty()).then(|| status(old));
+        let told = between(old.as_ref(), &status(new));
+        let told: Vec<_> = told
+            .iter()
+            .map(|told| format!("{} {}", if told.warning { "Warning" } else { "Normal" }, told.reason))
+            .collect();
+        assert_eq!(told, right);
+    }
+}

@@ -1,5 +1,6 @@
 //! Reservations as Kubernetes objects: the controller at work.
 
+mod cluster;
 mod controller;
 mod trouble;
 
