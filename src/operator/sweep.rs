@@ -116,7 +116,13 @@ impl Sweep {
         if !back.is_empty() {
             shared.store.mark_orphans(&ctx.leading, &back, false).await?;
         }
-        let every = if missing.is_empty() { IDLE_LOOK_EVERY_MS } else { LOOK_EVERY_MS };
+        let settled = matches!(self.definition, Some((Definition::Stands | Definition::Hidden, _)));
+        let every = match (missing.is_empty(), settled) {
+            (true, true) => IDLE_LOOK_EVERY_MS,
+            (false, _) => LOOK_EVERY_MS,
+            // Everything is back: the sooner the new definition is noted, the sooner a deletion is one again.
+            (true, false) => 0,
+        };
         let definition = self.look(every).await;
         if missing.is_empty() {
             if let Some(Definition::Replaced(uid)) = definition {

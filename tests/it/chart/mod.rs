@@ -7,6 +7,7 @@ mod objects;
 mod release;
 mod render;
 mod sandbox;
+mod story;
 
 use std::path::Path;
 use std::time::Duration;

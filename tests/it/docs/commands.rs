@@ -72,6 +72,7 @@ async fn every_key_of_the_configuration_stands_in_the_full_example_and_in_the_do
         "retention: {zzz: 1}\n",
         "peers: {zzz: 1}\n",
         "peers: {replicas: [{zzz: 1}]}\n",
+        "kubernetes: {zzz: 1}\n",
     ];
     let example = file("examples/gotel.full.yaml");
     let documentation = file("docs/configuration.md") + &file("docs/alerters.md");

@@ -1,10 +1,15 @@
 //! What the controller does when the cluster, the database or somebody's kubeconfig is not as it should be.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use gotel::metrics::Metrics;
 use gotel::operator::config::{Flags, Written};
+use gotel::store::Store;
 
 use super::{fixture, job, spec};
+use crate::util::chaos::ChaosProxy;
+use crate::util::db::{Backend, TestDb};
 use crate::util::kube::{Controller, KubeApi};
 use crate::util::store::Fixture;
 use crate::util::wait::eventually;
@@ -193,4 +198,34 @@ async fn of_two_replicas_in_a_cluster_one_writes_and_the_other_takes_over() {
     api.apply("team-a", "job-1", spec("job-1"));
     api.until_says("team-a", "job-1", "Ready", "True/Watching").await;
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_one_event_and_new_objects_say_what_they_wait_for() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let proxy = ChaosProxy::start(db.server_addr().unwrap()).await;
+    let store = Store::open(&db.url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
+    store.migrate().await.unwrap();
+    let api = KubeApi::new();
+    let controller = Controller::start(&store, &api, "{}").await;
+    api.apply("team-a", "old", spec("old"));
+    api.until_says("team-a", "old", "Ready", "True/Watching").await;
+    proxy.refuse();
+    proxy.cut();
+    api.forget();
+    for n in 0..5 {
+        api.apply("team-a", &format!("job-{n}"), spec(&format!("job-{n}")));
+    }
+    for n in 0..5 {
+        api.until_says("team-a", &format!("job-{n}"), "Ready", "Unknown/DatabaseUnavailable").await;
+    }
+    eventually(LONG, "the event", async || api.events() == ["DatabaseUnavailable"]).await;
+    assert_eq!(api.says("team-a", "old", "Ready"), "True/Watching", "what was known is not taken back");
+    assert_eq!(api.writes().len(), 6, "one status each, and one event: {:?}", api.writes());
+    proxy.heal();
+    for n in 0..5 {
+        api.until_says("team-a", &format!("job-{n}"), "Ready", "True/Watching").await;
+    }
+    assert_eq!(api.events(), ["DatabaseUnavailable"]);
+    controller.stop().await;
 }
