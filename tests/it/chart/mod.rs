@@ -4,7 +4,6 @@ mod image;
 mod jobs;
 mod monitoring;
 mod objects;
-mod pod;
 mod release;
 mod render;
 mod sandbox;

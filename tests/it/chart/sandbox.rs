@@ -6,16 +6,51 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::pod::{Pod, SECRET};
-use super::{SOON, template};
+use super::{SOON, object, objects, template};
 use crate::util::cluster::Cluster;
 use crate::util::db::{Backend, TestDb};
+use crate::util::pod::{Files, Pod};
 use crate::util::process::Gotel;
 use crate::util::receiver::Receiver;
 use crate::util::wait::eventually;
 
 /// What the operator would need a cluster for is tried elsewhere.
 const NO_OPERATOR: &str = "--set=operator.enabled=false";
+
+/// What every key of every Secret begins with, unless a test says otherwise.
+const SECRET: &str = "a-secret-that-is-long-enough";
+
+/// The pod that the chart rendered. `config` changes texts of the configuration; `secrets` are what Secrets hold, by
+/// volume and file (`database/url`).
+fn pod(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Pod {
+    let named = |object: &Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "gotel";
+    let map = objects(rendered).into_iter().find(named).expect("it is rendered");
+    let text = map["data"]["gotel.yaml"].as_str().unwrap().to_owned();
+    let text = config.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from} in {text}");
+        text.replace(from, to)
+    });
+    let spec = object(rendered, "StatefulSet")["spec"]["template"]["spec"].clone();
+    let mut files = Files::from([("config".to_owned(), vec![("gotel.yaml".to_owned(), text)])]);
+    for volume in spec["volumes"].as_array().unwrap().iter().filter(|volume| volume["secret"].is_object()) {
+        let name = volume["name"].as_str().unwrap();
+        let all = || ["password", "routingKey", "url", "hmac"].map(|key| json!({"path": key})).to_vec();
+        let items = volume["secret"]["items"].as_array().cloned().unwrap_or_else(all);
+        let file = |item: &Value| {
+            let file = item["path"].as_str().unwrap();
+            let given = secrets.iter().find(|(known, _)| *known == format!("{name}/{file}"));
+            let value = match (given, file) {
+                (Some((_, value)), _) => (*value).to_owned(),
+                (None, "url") => format!("http://127.0.0.1:9/{SECRET}"),
+                // No two tokens may be alike.
+                (None, _) => format!("{SECRET}-{name}"),
+            };
+            (file.to_owned(), value)
+        };
+        files.insert(name.to_owned(), items.iter().map(file).collect());
+    }
+    Pod::new(&spec, &files)
+}
 
 fn client() -> Client {
     gotel::alert::client(None).expect("a client can be built")
@@ -55,8 +90,8 @@ async fn the_smallest_installation_runs_under_its_pods_restrictions() {
     let Some(cluster) = Cluster::shared() else { return };
     let values = ["examples/kubernetes/values-small.yaml"];
     let rendered = template(&cluster, &values, &[NO_OPERATOR]).await.ok();
-    let pod = Pod::new(&rendered, &[], &[]);
-    let mut gotel = pod.start();
+    let pod = pod(&rendered, &[], &[]);
+    let mut gotel = pod.start(0);
     let url = gotel.url().await;
     is_restricted(&gotel);
     let body = json!({"app": "billing", "component": "nightly", "every": "1h"});
@@ -91,7 +126,7 @@ async fn replica_of(cluster: &Cluster, name: &str, other: &str, net: &str, db: &
         ("peers/secret", "a-secret-for-all-replicas"),
         ("alerter-chat/url", chat),
     ];
-    Pod::new(&rendered, &[("0.0.0.0:8081", &address(name))], &secrets)
+    pod(&rendered, &[("0.0.0.0:8081", &address(name))], &secrets)
 }
 
 #[tokio::test]
@@ -106,10 +141,10 @@ async fn two_clusters_watch_each_other_and_one_tells_when_the_other_is_gone() {
     let eu = replica_of(&cluster, "eu", "us", &net, &db, &chat_url).await;
     let us = replica_of(&cluster, "us", "eu", &net, &db, &chat_url).await;
 
-    let mut eu = (eu.start(), eu);
+    let mut eu = (eu.start(0), eu);
     let eu_url = eu.0.url().await;
     eventually(SOON, "eu to coordinate", async || page(&eu_url, "is-coordinator", "").await == "true").await;
-    let mut us = (us.start(), us);
+    let mut us = (us.start(0), us);
     let us_url = us.0.url().await;
     for gotel in [&eu.0, &us.0] {
         is_restricted(gotel);

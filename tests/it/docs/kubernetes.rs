@@ -1,13 +1,16 @@
-//! The page on Kubernetes, played on two clusters of its own.
+//! The page on Kubernetes, played on two clusters of its own: every pod of the chart is a real GoTel.
 
 use std::os::unix::fs::symlink;
 
 use super::story::play;
 use super::workshop::{Workshop, repository};
-use crate::util::cluster::{Cluster, Namespace, tool};
+use crate::util::cluster::{Cluster, tool};
+use crate::util::db::{Backend, TestDb};
+use crate::util::kubelet::Kubelet;
 
 #[tokio::test]
 async fn every_command_of_the_page_on_kubernetes_answers_as_shown() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
     let Some((eu, us)) = Cluster::private_pair() else { return };
     let mut workshop = Workshop::new();
     symlink(repository().join("charts"), workshop.path().join("charts")).unwrap();
@@ -30,7 +33,7 @@ async fn every_command_of_the_page_on_kubernetes_answers_as_shown() {
     let values = [
         ("KUBECONFIG", files.join(":")),
         ("HOME", home),
-        ("GOTEL_DB", "mysql://gotel:secret@db.example.org/gotel".into()),
+        ("GOTEL_DB", db.url().to_owned()),
         ("SMTP_PASSWORD", "secret".into()),
         ("PAGERDUTY_KEY", "0123456789abcdef0123456789abcdef".into()),
         ("CHAT_URL", "https://chat.example.org/hooks/1".into()),
@@ -38,12 +41,23 @@ async fn every_command_of_the_page_on_kubernetes_answers_as_shown() {
     ];
     workshop.env.extend(values.map(|(name, value)| (name.to_owned(), value)));
 
-    // There is no kubelet: its part is played.
-    let namespace = |cluster: &Cluster| Namespace { cluster: cluster.clone(), name: "gotel".into() };
-    let (there, here) = (namespace(&eu), namespace(&us));
+    // Of the loopback network, a part that no other test uses; the addresses that load balancers would have.
+    let net = format!("127.{}.{}", fastrand::u8(1..), fastrand::u8(1..));
+    let address =
+        |cluster: &str, n: usize| format!("{net}.{}:8081", if cluster == "eu" { 10 + n } else { 20 + n });
+    let kubelet = |cluster: &Cluster, own: &str, other: &str| {
+        let names = [0, 1].into_iter().flat_map(|n| {
+            let inside = format!("gotel-{n}.gotel-replicas.gotel.svc:8081");
+            let outside = format!("gotel-peer-{n}.{other}.example.org:8081");
+            [(inside, address(own, n)), (outside, address(other, n))]
+        });
+        let listen = [0, 1].map(|n| address(own, n)).to_vec();
+        let (gotel, jobs) = (cluster.namespace_called("gotel"), cluster.namespace_called("billing"));
+        Kubelet::new(gotel, jobs, names.collect(), listen)
+    };
     tokio::select! {
         () = play("docs/kubernetes.md", &workshop) => {}
-        () = there.pods_run("app.kubernetes.io/name=gotel") => unreachable!("it goes on for ever"),
-        () = here.pods_run("app.kubernetes.io/name=gotel") => unreachable!("it goes on for ever"),
+        () = kubelet(&eu, "eu", "us").run() => unreachable!("it goes on for ever"),
+        () = kubelet(&us, "us", "eu").run() => unreachable!("it goes on for ever"),
     }
 }

@@ -1,7 +1,7 @@
 //! Kubernetes clusters without machines: real API servers with RBAC and real controllers, and no kubelet.
 //!
-//! Promises: a [`Cluster::private`] one is the test's own and gone with the value; a [`Namespace`] is seen by no other
-//! test, and its deletion is begun when the value is dropped; [`Cluster::kubeconfig_of`] can do what its
+//! Promises: a [`Cluster::private`] one is the test's own and gone with the value; the [`Cluster::namespace`] of a test
+//! is seen by no other, and its deletion is begun when the value is dropped; [`Cluster::kubeconfig_of`] can do what its
 //! ServiceAccount may, and nothing more.
 //! Does not promise: that anything cluster-wide in a shared cluster (a CRD, a ClusterRole) is the test's own; that a
 //! pod ever runs by itself: [`Namespace::pod_becomes`] plays the kubelet's part.
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -182,7 +183,7 @@ impl Cluster {
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let name = format!("{begin}-{}-{count}", std::process::id());
         self.kubectl(&["create", "namespace", &name]).await.ok();
-        let namespace = Namespace { cluster: self.clone(), name };
+        let namespace = Namespace { cluster: self.clone(), name, made_here: true };
         // Until its ServiceAccount is there, no pod is admitted.
         eventually(ACTED, "the default ServiceAccount", async || {
             let ran = namespace.kubectl(&["get", "serviceaccount", "default"]).await;
@@ -192,12 +193,22 @@ impl Cluster {
         namespace
     }
 
+    /// A namespace that something else makes, and deletes.
+    pub fn namespace_called(&self, name: &str) -> Namespace {
+        Namespace { cluster: self.clone(), name: name.into(), made_here: false }
+    }
+
     /// A kubeconfig with nothing in it but a fresh token of this ServiceAccount. `server`: where to reach the API
     /// server, such as a proxy on 127.0.0.1; None: where it is.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str, server: Option<SocketAddr>) -> PathBuf {
         let token = self.kubectl(&["-n", namespace, "create", "token", account]).await.ok();
         let admin = std::fs::read_to_string(&self.kubeconfig).expect("the kubeconfig can be read");
         let (head, _) = admin.split_once("users:").expect("it ends with users");
+        // The authority in the file itself, so that it may be read where nothing else can.
+        let (before, rest) = head.split_once("certificate-authority: \"").expect("it names an authority");
+        let (authority, after) = rest.split_once('"').expect("in quotes");
+        let authority = BASE64_STANDARD.encode(std::fs::read(authority).expect("the authority can be read"));
+        let head = format!("{before}certificate-authority-data: \"{authority}\"{after}");
         let mut text = format!("{head}users: [{{name: it, user: {{token: \"{}\"}}}}]\n", token.trim());
         if let Some(server) = server {
             text = text.replace(&self.addr().to_string(), &server.to_string());
@@ -287,6 +298,7 @@ pub struct Namespace {
     pub cluster: Cluster,
     /// What it is called.
     pub name: String,
+    made_here: bool,
 }
 
 impl Namespace {
@@ -331,23 +343,24 @@ impl Namespace {
         self.tell_of(pod, json!({"phase": phase})).await.ok();
     }
 
-    /// What the kubelet would do with pods that fit a label selector, for as long as it is awaited: they run and are
-    /// ready, and those that are to go are gone.
+    /// What a careless kubelet would say of pods that fit a label selector, for as long as it is awaited: they run and
+    /// are ready. (One that is deleted is gone at once, as it was bound to no node.)
     pub async fn pods_run(&self, selector: &str) {
         let mut rhythm = tokio::time::interval(KUBELET);
         loop {
             rhythm.tick().await;
             let list = self.json(&["get", "pods", "-l", selector]).await;
             for pod in list["items"].as_array().into_iter().flatten() {
-                let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
-                if !pod["metadata"]["deletionTimestamp"].is_null() {
-                    self.kubectl(&["delete", "pod", name, "--force", "--grace-period=0"]).await;
-                } else if pod["status"]["phase"] == "Pending" {
-                    // It may be gone meanwhile: then this is not said of anybody.
-                    self.tell_of(name, running(pod)).await;
+                if pod["status"]["phase"] == "Pending" {
+                    self.pod_runs(pod).await;
                 }
             }
         }
+    }
+
+    /// Says that a pod's containers run and are ready. It may be gone meanwhile: then this is said of nobody.
+    pub async fn pod_runs(&self, pod: &Value) {
+        self.tell_of(pod["metadata"]["name"].as_str().expect("a pod has a name"), running(pod)).await;
     }
 
     async fn tell_of(&self, pod: &str, status: Value) -> Ran {
@@ -376,6 +389,9 @@ fn running(pod: &Value) -> Value {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        if !self.made_here {
+            return;
+        }
         // In a thread of its own: a value may be dropped where nothing can be awaited, and this takes a moment.
         let command = self.cluster.command("kubectl", &self.cluster.kubeconfig);
         let mut command = command.into_std();

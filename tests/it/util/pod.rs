@@ -1,62 +1,56 @@
-//! The chart's pod without a cluster: its arguments, environment, volumes and security context around the real program.
+//! A pod of GoTel without a kubelet: its arguments, environment, volumes and security context around the real program.
 //!
 //! Promises: another uid, no capabilities, nothing of the system but the C library and certificates, everything
-//! read-only but what the chart declares a place to write.
+//! read-only but what the pod declares a place to write.
 //! Does not promise: a network of its own. So the program listens on a free port of loopback, and takes heartbeats where
 //! the test says.
 //!
 //! Made of namespaces that any user may make.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{object, objects};
-use crate::util::process::Gotel;
+use super::process::Gotel;
 
-/// What every key of every Secret begins with, unless a test says otherwise.
-pub const SECRET: &str = "a-secret-that-is-long-enough";
+/// What the volumes of ConfigMaps and Secrets hold: by volume, names of files and their texts.
+pub type Files = BTreeMap<String, Vec<(String, String)>>;
 
-/// A container of the chart's StatefulSet, with its file system.
+/// A container of GoTel, with its file system.
 pub struct Pod {
     root: tempfile::TempDir,
     /// The pod's `spec`.
     spec: Value,
-    /// Folders that the chart declares a place to write.
+    /// What it finds in its environment besides what the pod says.
+    pub env: Vec<(String, String)>,
+    /// Folders that the pod declares a place to write.
     pub writable: Vec<String>,
 }
 
 impl Pod {
-    /// Of what the chart rendered. `config` changes texts of the configuration; `secrets` are what Secrets hold, by
-    /// volume and key (`database/url`).
-    pub fn new(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
-        let set = object(rendered, "StatefulSet");
-        let spec = set["spec"]["template"]["spec"].clone();
+    /// Of this `spec`, with this in its volumes; the others are empty.
+    pub fn new(spec: &Value, files: &Files) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut pod = Self { root, spec, writable: Vec::new() };
+        let env = vec![("GOTEL_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
+        let mut pod = Self { root, spec: spec.clone(), env, writable: Vec::new() };
         pod.image();
-        let named = |object: &Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "gotel";
-        let map = objects(rendered).into_iter().find(named).expect("it is rendered");
-        let text = map["data"]["gotel.yaml"].as_str().unwrap().to_owned();
-        let text = config.iter().fold(text, |text, (from, to)| {
-            assert!(text.contains(from), "{from} in {text}");
-            text.replace(from, to)
-        });
-        let volumes = pod.spec["volumes"].as_array().unwrap().clone();
-        for mount in pod.spec["containers"][0]["volumeMounts"].as_array().unwrap().clone() {
+        for mount in spec["containers"][0]["volumeMounts"].as_array().unwrap() {
             let (name, path) = (mount["name"].as_str().unwrap(), mount["mountPath"].as_str().unwrap());
-            let volume = volumes.iter().find(|volume| volume["name"] == name).cloned().unwrap_or_default();
-            if !volume["configMap"].is_null() {
-                pod.write(&format!("{path}/gotel.yaml"), &text);
-            } else if !volume["secret"].is_null() {
-                assert_eq!(mount["readOnly"], true, "{mount}");
-                pod.secret(name, path, &volume["secret"], secrets);
-            } else {
-                let claimed = set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"] == name;
-                assert!(claimed || volume["emptyDir"].is_object(), "{volume}");
-                std::fs::create_dir_all(pod.at(path)).unwrap();
-                pod.writable.push(path.to_owned());
+            match files.get(name) {
+                Some(files) => {
+                    assert_eq!(mount["readOnly"], true, "{mount}");
+                    for (file, text) in files {
+                        pod.write(&format!("{path}/{file}"), text);
+                    }
+                }
+                // Kubernetes' own: the token of the ServiceAccount.
+                None if mount["readOnly"] == true => {}
+                None => {
+                    std::fs::create_dir_all(pod.at(path)).unwrap();
+                    pod.writable.push(path.to_owned());
+                }
             }
         }
         pod
@@ -85,22 +79,8 @@ impl Pod {
         }
     }
 
-    fn secret(&self, name: &str, path: &str, volume: &Value, secrets: &[(&str, &str)]) {
-        let all = || ["password", "routingKey", "url", "hmac"].map(|key| json!({"path": key})).to_vec();
-        for item in volume["items"].as_array().cloned().unwrap_or_else(all) {
-            let key = item["path"].as_str().unwrap();
-            let given = secrets.iter().find(|(known, _)| *known == format!("{name}/{key}"));
-            let value = match (given, key) {
-                (Some((_, value)), _) => (*value).to_owned(),
-                (None, "url") => format!("http://127.0.0.1:9/{SECRET}"),
-                // No two tokens may be alike.
-                (None, _) => format!("{SECRET}-{name}"),
-            };
-            self.write(&format!("{path}/{key}"), &value);
-        }
-    }
-
-    fn write(&self, inside: &str, text: &str) {
+    /// A file of the container.
+    pub fn write(&self, inside: &str, text: &str) {
         let path = self.at(inside);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -112,8 +92,8 @@ impl Pod {
         std::fs::copy(path, to).unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
-    /// Starts the container, as the first pod of its StatefulSet.
-    pub fn start(&self) -> Gotel {
+    /// Starts the container, as the pod of this number in its StatefulSet.
+    pub fn start(&self, ordinal: usize) -> Gotel {
         let container = &self.spec["containers"][0];
         let user = self.spec["securityContext"]["runAsUser"].as_u64().unwrap();
         assert_eq!(self.spec["securityContext"]["runAsNonRoot"], true);
@@ -140,7 +120,8 @@ impl Pod {
              /usr/local/bin/gotel {}",
             args.collect::<Vec<_>>().join(" ")
         );
-        let env = environment(container);
+        let mut env = environment(container, &ordinal.to_string());
+        env.extend(self.env.iter().cloned());
         let env: Vec<(&str, &str)> =
             env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let args = ["--user", "--map-root-user", "--mount", "/bin/sh", "-c", &script];
@@ -148,8 +129,8 @@ impl Pod {
     }
 }
 
-/// A container's environment as the kubelet makes it.
-fn environment(container: &Value) -> Vec<(String, String)> {
+/// A container's environment as the kubelet makes it of names, values and the pod's own fields.
+fn environment(container: &Value, ordinal: &str) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in container["env"].as_array().unwrap() {
         let value = match variable["value"].as_str() {
@@ -160,11 +141,10 @@ fn environment(container: &Value) -> Vec<(String, String)> {
             None => {
                 let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
                 assert_eq!(field, "metadata.labels['apps.kubernetes.io/pod-index']");
-                "0".to_owned()
+                ordinal.to_owned()
             }
         };
         env.push((variable["name"].as_str().unwrap().to_owned(), value));
     }
-    env.push(("GOTEL_LISTEN".into(), "127.0.0.1:0".into()));
     env
 }
