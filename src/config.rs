@@ -5,7 +5,7 @@
 //!
 //! Does not promise: that a database or a mail server answers. `gotel alerter test` and the start tell.
 
-mod database;
+pub mod database;
 mod heartbeat;
 mod locate;
 
@@ -18,6 +18,7 @@ use crate::reservation::{Invalid, duration};
 use crate::secret::{Lookup, Secret, process_env};
 use crate::store::Retention;
 use crate::store::dialect::Dialect;
+use database::UrlsFile;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -97,6 +98,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The endpoints of the one database, at least one; may hold passwords.
     pub database_urls: Vec<SecretString>,
+    /// The file they stand in; None: they stand elsewhere.
+    pub database_file: Option<UrlsFile>,
     /// Address of the pages for links, without a slash at the end.
     pub external_url: Option<String>,
     /// This replica's name.
@@ -191,7 +194,7 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
     let data_dir = scalars.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data"));
     let external_url = scalars.external_url.clone().or(file.external_url);
     let replica = replica(scalars.replica.clone().or(file.replica))?;
-    let database_urls = database::endpoints(
+    let (database_urls, database_file) = database::endpoints(
         scalars.database_url.as_deref(),
         file.database_url,
         file.database_url_file,
@@ -214,6 +217,7 @@ fn build(file: File, scalars: &Scalars, env: Lookup<'_>) -> Result<Config, Inval
         kubernetes: file.kubernetes.parse(&scalars.kubernetes)?,
         state_dir: state_dir(first_url, data_dir),
         database_urls,
+        database_file,
         external_url: external_url.map(|url| external(&url)).transpose()?,
         replica,
         auth_mode: scalars.auth,

@@ -15,7 +15,7 @@
 //! | [`peers`] | the other replicas, and who is told when they or the database are gone |
 //! | [`store`] | what is known, in SQLite, MariaDB or MySQL |
 //! | [`board`] | what is known of the other replicas, for the pages |
-//! | [`secret`] | what nobody prints |
+//! | [`secret`] | what nobody prints, and how it is read again when it changes |
 //! | [`lifecycle`], [`metrics`], [`telemetry`], [`clock`] | the process: its loops, figures, logs and time |
 //! | [`reservation`] | the rules: pure, no clock, no I/O |
 

@@ -44,6 +44,8 @@ labels! {
     PeerState { peer, state }
     PeerCall { peer, result }
     Scope { scope }
+    SecretOf { secret }
+    Reload { secret, result }
 }
 
 /// Every figure this process exports.
@@ -84,6 +86,8 @@ pub struct Metrics {
     peer_calls: Family<PeerCall, Counter>,
     peer_rejected: Family<Cause, Counter>,
     external_heartbeat_age: Family<Scope, Seconds>,
+    secret_reload: Family<Reload, Counter>,
+    secret_stale: Family<SecretOf, Gauge>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -149,6 +153,8 @@ impl Metrics {
             peer_calls: Family::default(),
             peer_rejected: Family::default(),
             external_heartbeat_age: Family::default(),
+            secret_reload: Family::default(),
+            secret_stale: Family::default(),
         };
         m.register();
         m
@@ -251,6 +257,16 @@ impl Metrics {
         r.register("peer_state", "1 for what this replica believes of a peer", self.peer_state.clone());
         r.register("peer_calls", "Heartbeats sent to a peer", self.peer_calls.clone());
         r.register("peer_rejected", "Heartbeats not believed, by reason", self.peer_rejected.clone());
+        r.register(
+            "secret_reload",
+            "Secrets read again: replaced, refused or unreadable",
+            self.secret_reload.clone(),
+        );
+        r.register(
+            "secret_stale",
+            "1 while a secret's file is broken and what it held before is in use",
+            self.secret_stale.clone(),
+        );
     }
 
     /// The page.
@@ -400,6 +416,16 @@ impl Metrics {
     /// A heartbeat sent.
     pub fn peer_call(&self, peer: &str, result: &str) {
         self.peer_calls.get_or_create(&PeerCall { peer: peer.into(), result: result.into() }).inc();
+    }
+
+    /// A secret's file has changed, with this `result`.
+    pub fn secret_reload(&self, secret: &str, result: &str) {
+        self.secret_reload.get_or_create(&Reload { secret: secret.into(), result: result.into() }).inc();
+    }
+
+    /// Whether what a secret's file held before is in use, as it is broken.
+    pub fn secret_stale(&self, secret: &str, stale: bool) {
+        self.secret_stale.get_or_create(&SecretOf { secret: secret.into() }).set(i64::from(stale));
     }
 
     /// A heartbeat, or an answer to one, that is not believed.

@@ -11,6 +11,7 @@ mod arrive;
 mod direct;
 mod heartbeat;
 mod kubernetes;
+mod secrets;
 mod trouble;
 
 use crate::alert::dispatch::{Dispatcher, Parts};
@@ -28,7 +29,8 @@ use crate::peers::external::{Cycles, Heartbeat};
 use crate::peers::solo::Solo;
 use crate::peers::{self, Peers};
 use crate::reservation::Invalid;
-use crate::reservation::routing::Routes;
+use crate::reservation::routing::{Card, Routes};
+use crate::secret::watch::{Rack, Watch};
 use crate::store::dialect::Dialect;
 use crate::store::{ORPHAN_AFTER_MS, Session, Store, StoreError};
 use std::net::SocketAddr;
@@ -145,11 +147,18 @@ impl Replica {
             edge.spawn("peers", http::serve_few(listener, router, edge.stop()));
             sight = seen;
         }
+        let rack = Rack::default();
+        let groups = secrets::groups(config, &auth, &store);
+        if !groups.is_empty() {
+            let pulse = loops.register("secrets", Duration::from_secs(30));
+            let watch = Watch::new(groups, rack.clone(), Arc::clone(&metrics), pulse);
+            core.spawn("secrets", watch.run(core.stop()));
+        }
         let teller = Teller::new(Telling {
             store: store.clone(),
             sight: sight.clone(),
             unwritten: unwritten.clone(),
-            direct: Arc::new(direct::Alerters::new(&alerters, &routes)),
+            direct: Arc::new(direct::Alerters::new(&alerters, &routes, alert_context.clone())),
             folder: config.state_dir.clone(),
             replica: config.replica.clone(),
             unnamed: direct::name_of_database(config.database_urls().first().copied().unwrap_or_default()),
@@ -171,6 +180,7 @@ impl Replica {
             counted: Default::default(),
             board,
             bar: Arc::clone(&bar),
+            secrets: rack,
         };
         let mut arrival = arrive::Arrival::new(&store, solo.clone());
         let arrived = arrival.soon().await?;
@@ -193,8 +203,14 @@ impl Replica {
         let mut last = store.session();
         last.checkpoint().await?;
 
-        let (evaluated, evaluations) = watch::channel(None);
-        let witness = direct::Findings { solo, sight: sight.clone(), standing, unwritten, evaluated };
+        let ((evaluated, evaluations), (cards, others)) = (watch::channel(None), watch::channel(Vec::new()));
+        let witness = direct::Findings {
+            solo,
+            sight: sight.clone(),
+            standing,
+            unwritten: unwritten.clone(),
+            evaluated,
+        };
         let context = Context {
             routes: routes.clone(),
             srv: config.replica.clone(),
@@ -212,13 +228,18 @@ impl Replica {
             bar,
             wake: Arc::clone(&wake),
             witness: Arc::new(witness),
+            elsewhere: others,
         };
         coordinator::start(&coordinator, publish, &mut core);
         if let Some(cluster) = cluster {
             kubernetes::start(cluster, config, &coordinator, routes.clone(), &mut core).await?;
         }
-        let reporter: Arc<dyn Reporter> =
-            Arc::new(Trouble { store: store.clone(), routes: routes.clone(), srv: config.replica.clone() });
+        let reporter: Arc<dyn Reporter> = Arc::new(Trouble {
+            store: store.clone(),
+            routes: routes.clone(),
+            srv: config.replica.clone(),
+            unwritten,
+        });
         for alerter in alerters {
             let pulse = loops.register(format!("alerter/{}", alerter.name()), Duration::from_secs(60));
             let dispatcher = Dispatcher::new(Parts {
@@ -229,10 +250,11 @@ impl Replica {
                 wake: Arc::clone(&wake),
                 beat: Arc::new(move || pulse.beat()),
                 srv: config.replica.clone(),
+                context: alert_context.clone(),
             });
             core.spawn("alerter", dispatcher.run(core.stop()));
         }
-        core.spawn("orphans", adopt(store.clone(), routes.clone(), core.stop()));
+        core.spawn("orphans", adopt(store.clone(), routes.clone(), cards, core.stop()));
         let urls = [
             ("heartbeatUrl", &config.heartbeat, Cycles::Evaluations(evaluations, store.clone())),
             ("replicaHeartbeatUrl", &config.replica_heartbeat, Cycles::Watch(sight)),
@@ -311,22 +333,33 @@ async fn warn_of_losses(store: &Store) {
     }
 }
 
-/// The alerters that live replicas have, as their rows say; without `peers:` there are no rows.
-async fn elsewhere(store: &Store) -> Result<Vec<String>, StoreError> {
+/// Notes the alerters that all replicas have, as their rows say, and returns those of the live ones; without `peers:`
+/// there are no rows.
+async fn elsewhere(store: &Store, cards: &watch::Sender<Vec<Card>>) -> Result<Vec<String>, StoreError> {
     let rows = store.replicas().await?;
-    let live = rows.into_iter().filter(|row| row.beat_age_ms <= ORPHAN_AFTER_MS);
-    Ok(live.flat_map(|row| row.alerters).collect())
+    let live = rows.iter().filter(|row| row.beat_age_ms <= ORPHAN_AFTER_MS);
+    let names = live.flat_map(|row| row.alerters.iter().map(|card| card.name.clone())).collect();
+    let all: Vec<Card> = rows.into_iter().flat_map(|row| row.alerters).collect();
+    cards.send_if_modified(|known| std::mem::replace(known, all.clone()) != all);
+    Ok(names)
 }
 
 /// Looks for notices whose alerter nobody has.
-async fn adopt(store: Store, routes: Routes, stop: tokio_util::sync::CancellationToken) {
+async fn adopt(
+    store: Store,
+    routes: Routes,
+    cards: watch::Sender<Vec<Card>>,
+    stop: tokio_util::sync::CancellationToken,
+) {
     let mut session = store.session();
+    // What the others have is known at once; what they have not, only once they had time to start.
+    let _ = elsewhere(&store, &cards).await;
     loop {
         tokio::select! {
             () = tokio::time::sleep(ORPHANS_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        let outcome = match elsewhere(&store).await {
+        let outcome = match elsewhere(&store, &cards).await {
             Ok(elsewhere) => orphans::step(&mut session, &routes, &elsewhere).await,
             Err(e) => Err(e),
         };

@@ -1,20 +1,42 @@
 //! Secrets of the configuration: where they come from, and a type that prints nothing.
 //!
-//! Promises: a secret is read from a file or from the environment, in one function; `Debug` shows where it
-//! comes from and never what it is; an error names the field and the file or variable, never the content.
+//! Promises: a secret is read from a file or from the environment, in one function, which waits for nobody;
+//! `Debug` shows where it comes from and never what it is; an error names the field and the file or variable,
+//! never the content.
 //!
-//! A secret keeps its source, so that it can be read again when the file has changed (a mounted Kubernetes
-//! Secret is replaced in place); a source that cannot be read leaves the value as it was.
+//! A secret knows its source and what it must look like. Its clones share one value: when its file has changed
+//! (a mounted Kubernetes Secret is replaced in place), [`watch`] puts the new one in its place, and whoever asks
+//! next has it. What fits no longer leaves the value as it was.
+//!
+//! Races: a send that is under way goes on with the [`Value`] that it took at its beginning. Secrets that are
+//! replaced together are taken in [`one_turn`], so that no new password goes with an old user.
+
+mod file;
+mod rule;
+pub mod watch;
+
+pub(crate) use file::read as read_file;
 
 use crate::reservation::Invalid;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
-
-/// The longest secret that is believed: a key, a password or a URL, not a file named by mistake.
-const MAX_BYTES: usize = 8 * 1024;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Looks an environment variable up. A parameter, so that tests need not change the process.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What a secret must look like, besides being one line of text. Err says what is wrong and what would be right,
+/// and repeats nothing.
+pub type Check = fn(&str) -> Result<(), String>;
+
+/// Any line serves.
+///
+/// # Errors
+/// None.
+pub fn any(_: &str) -> Result<(), String> {
+    Ok(())
+}
 
 /// The process's own environment.
 pub fn process_env(name: &str) -> Option<String> {
@@ -32,11 +54,41 @@ pub enum SecretSource {
     Written,
 }
 
-/// A secret and its source.
+/// A secret, where it comes from, and what it must look like. Clones share the value.
 #[derive(Clone)]
 pub struct Secret {
+    field: Arc<str>,
     source: SecretSource,
-    value: SecretString,
+    check: Check,
+    held: Arc<Held>,
+}
+
+struct Held {
+    now: RwLock<Now>,
+    renewals: AtomicU64,
+}
+
+struct Now {
+    value: Value,
+    /// What it replaced, and when by the boot clock.
+    earlier: Option<(Value, i64)>,
+}
+
+/// What a secret was at one moment.
+#[derive(Clone)]
+pub struct Value(Arc<SecretString>);
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Value(..)")
+    }
+}
+
+impl Value {
+    /// The secret itself. Only at the point of use; never into a log, an error or a payload.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -45,36 +97,43 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// Held for writing while several secrets are replaced, for reading while several are taken.
+static TOGETHER: RwLock<()> = RwLock::new(());
+
+/// While it is held, no secret is replaced: what is taken meanwhile belongs together. Not across an await.
+pub fn one_turn() -> RwLockReadGuard<'static, ()> {
+    TOGETHER.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Secret {
     /// Reads the secret of `field` from `source`.
     ///
     /// # Errors
-    /// Names `field` and what is missing: the file, the variable, or anything in it.
-    pub fn read(field: &str, source: SecretSource, env: Lookup<'_>) -> Result<Self, Invalid> {
+    /// Names `field` and what is missing: the file, the variable, or anything in it; or what `check` says.
+    pub fn read(field: &str, source: SecretSource, check: Check, env: Lookup<'_>) -> Result<Self, Invalid> {
         let value = match &source {
-            SecretSource::File(path) => from_file(field, path)?,
+            SecretSource::File(path) => {
+                let text = file::read(path).map_err(|why| invalid(field, why))?;
+                one_line(field, &file::called(path), text.expose_secret())?
+            }
             SecretSource::Env(name) => from_env(field, name, env)?,
             SecretSource::Written => {
-                return Err(invalid(field, "is not kept anywhere it could be read again from".into()));
+                return Err(invalid(field, "is not kept anywhere it could be read from".into()));
             }
         };
-        Ok(Self { source, value: SecretString::from(value) })
+        check(&value).map_err(|why| invalid(field, why))?;
+        Ok(Self::new(field, source, check, value))
     }
 
     /// A value that stands in the configuration itself.
     pub fn written(value: String) -> Self {
-        Self { source: SecretSource::Written, value: SecretString::from(value) }
+        Self::new("", SecretSource::Written, any, value)
     }
 
-    /// The same secret, read again. What is [`SecretSource::Written`] cannot have changed.
-    ///
-    /// # Errors
-    /// As [`Secret::read`]; the caller keeps the old one.
-    pub fn reread(&self, field: &str, env: Lookup<'_>) -> Result<Self, Invalid> {
-        match self.source {
-            SecretSource::Written => Ok(self.clone()),
-            _ => Self::read(field, self.source.clone(), env),
-        }
+    fn new(field: &str, source: SecretSource, check: Check, value: String) -> Self {
+        let now = Now { value: Value(Arc::new(value.into())), earlier: None };
+        let held = Held { now: RwLock::new(now), renewals: AtomicU64::new(0) };
+        Self { field: field.into(), source, check, held: Arc::new(held) }
     }
 
     /// Where it comes from.
@@ -82,9 +141,40 @@ impl Secret {
         &self.source
     }
 
-    /// The secret itself. Only at the point of use; never into a log, an error or a payload.
-    pub fn expose(&self) -> &str {
-        self.value.expose_secret()
+    /// What it is now. Take it once for everything that belongs together, such as one send.
+    pub fn value(&self) -> Value {
+        self.held.now.read().unwrap_or_else(PoisonError::into_inner).value.clone()
+    }
+
+    /// What it is now, and what it was, if it was that after `since_boot_ms`.
+    pub fn values_since(&self, since_boot_ms: i64) -> Vec<Value> {
+        let now = self.held.now.read().unwrap_or_else(PoisonError::into_inner);
+        let earlier = now.earlier.iter().filter(|(_, until)| *until >= since_boot_ms);
+        std::iter::once(&now.value).chain(earlier.map(|(value, _)| value)).cloned().collect()
+    }
+
+    /// How often it has changed.
+    pub fn renewals(&self) -> u64 {
+        self.held.renewals.load(Ordering::Relaxed)
+    }
+
+    /// What the text of its file makes of it.
+    fn fitting(&self, what: &str, text: &str) -> Result<String, Invalid> {
+        let value = one_line(&self.field, what, text)?;
+        (self.check)(&value).map_err(|why| invalid(&self.field, why))?;
+        Ok(value)
+    }
+
+    /// Puts another value in its place. False: it is the same.
+    fn put(&self, value: String, boot_ms: i64) -> bool {
+        let mut now = self.held.now.write().unwrap_or_else(PoisonError::into_inner);
+        if now.value.expose() == value {
+            return false;
+        }
+        let before = std::mem::replace(&mut now.value, Value(Arc::new(value.into())));
+        now.earlier = Some((before, boot_ms));
+        self.held.renewals.fetch_add(1, Ordering::Relaxed);
+        true
     }
 }
 
@@ -124,32 +214,23 @@ fn is_env_name(name: &str) -> bool {
 
 fn from_env(field: &str, name: &str, env: Lookup<'_>) -> Result<String, Invalid> {
     match env(name) {
-        Some(value) => checked(field, &format!("the environment variable {name}"), &value),
+        Some(value) => one_line(field, &format!("the environment variable {name}"), &value),
         None => Err(invalid(field, format!("the environment variable {name} is not set"))),
     }
 }
 
-fn from_file(field: &str, path: &std::path::Path) -> Result<String, Invalid> {
-    let what = format!("the file {}", path.display());
-    let bytes = std::fs::read(path).map_err(|e| invalid(field, format!("cannot read {what}: {e}")))?;
-    if bytes.len() > MAX_BYTES {
-        return Err(invalid(
-            field,
-            format!("{what} holds more than {MAX_BYTES} bytes: that is not a secret"),
-        ));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| invalid(field, format!("{what} is not UTF-8 text")))?;
-    checked(field, &what, &text)
-}
-
-fn checked(field: &str, what: &str, text: &str) -> Result<String, Invalid> {
+/// A secret is one line, without the line break at its end.
+fn one_line(field: &str, what: &str, text: &str) -> Result<String, Invalid> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.trim().is_empty() {
-        return Err(invalid(field, format!("{what} is empty")));
+        return Err(invalid(field, format!("{what} is empty: write the secret there")));
     }
     if text.chars().any(char::is_control) {
-        return Err(invalid(field, format!("{what} holds more than one line, or control characters")));
+        return Err(invalid(
+            field,
+            format!("{what} holds more than one line, or control characters: write the secret alone there"),
+        ));
     }
     Ok(text.to_owned())
 }
@@ -159,71 +240,4 @@ fn invalid(field: &str, message: String) -> Invalid {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn env(name: &str) -> Option<String> {
-        match name {
-            "KEY" => Some("s3cret".into()),
-            "EMPTY" => Some(" \n".into()),
-            _ => None,
-        }
-    }
-
-    fn file(content: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), content).unwrap();
-        file
-    }
-
-    #[test]
-    fn a_newline_at_the_end_of_a_secret_file_is_not_part_of_the_secret() {
-        for content in ["s3cret", "s3cret\n", "s3cret\r\n"] {
-            let file = file(content);
-            let secret = Secret::read("f", SecretSource::File(file.path().into()), &env).unwrap();
-            assert_eq!(secret.expose(), "s3cret");
-        }
-    }
-
-    #[test]
-    fn a_secret_prints_its_source_and_not_itself() {
-        let secret = Secret::read("f", SecretSource::Env("KEY".into()), &env).unwrap();
-        assert_eq!(format!("{secret:?}"), r#"Secret { source: Env("KEY"), .. }"#);
-    }
-
-    #[test]
-    fn a_secret_that_is_missing_empty_or_several_lines_is_refused() {
-        let refuse = |source| Secret::read("f", source, &env).unwrap_err().to_string();
-        assert_eq!(refuse(SecretSource::Env("NONE".into())), "f: the environment variable NONE is not set");
-        assert_eq!(refuse(SecretSource::Env("EMPTY".into())), "f: the environment variable EMPTY is empty");
-        assert!(
-            refuse(SecretSource::File("/nonexistent".into()))
-                .starts_with("f: cannot read the file /nonexistent: ")
-        );
-        let two = file("user\nleak-me\n");
-        let error = refuse(SecretSource::File(two.path().into()));
-        assert!(error.ends_with("holds more than one line, or control characters"), "{error}");
-        assert!(!error.contains("leak-me"));
-    }
-
-    #[test]
-    fn a_secret_file_is_read_again_and_keeps_its_value_while_it_cannot_be() {
-        let file = file("old\n");
-        let secret = Secret::read("f", SecretSource::File(file.path().into()), &env).unwrap();
-        std::fs::write(file.path(), "new\n").unwrap();
-        assert_eq!(secret.reread("f", &env).unwrap().expose(), "new");
-        std::fs::write(file.path(), "").unwrap();
-        assert!(secret.reread("f", &env).is_err());
-        assert_eq!(secret.expose(), "old");
-    }
-
-    #[test]
-    fn variables_are_replaced_once_and_other_braces_are_left_alone() {
-        let sub = |name: &str| Some(format!("<{name}${{A}}>"));
-        assert_eq!(expand("f", "Bearer ${A} ${B}", &sub).unwrap(), "Bearer <A${A}> <B${A}>");
-        assert_eq!(expand("f", "${a b} $A ${", &sub).unwrap(), "${a b} $A ${");
-        assert_eq!(env_name("${SMTP_PASSWORD}"), Some("SMTP_PASSWORD"));
-        assert_eq!(env_name("x${A}"), None);
-        assert_eq!(env_name("${1A}"), None);
-    }
-}
+mod tests;

@@ -12,11 +12,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// Libraries speak up only when something is wrong: at `trace` they print statements, dialogues and headers.
+const QUIET: &str =
+    "sqlx=error,hyper=error,hyper_util=error,h2=error,reqwest=error,rustls=error,lettre=error";
+
 /// Starts logging to standard error. `GOTEL_LOG` takes a filter (`info`, `debug`, `gotel=trace`).
 pub fn start(format: LogFormat) {
-    // Libraries speak up only when something is wrong: sqlx logs statements, hyper connections.
     let filter = std::env::var("GOTEL_LOG").unwrap_or_else(|_| "info".into());
-    let filter = format!("sqlx=error,hyper=error,rustls=error,lettre=error,{filter}");
+    let filter = format!("{QUIET},{filter}");
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

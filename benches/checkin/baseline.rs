@@ -166,6 +166,7 @@ pub fn child() {
             counted: Default::default(),
             board: Default::default(),
             bar: Default::default(),
+            secrets: Default::default(),
         };
         http::serve(listener, http::router(Arc::new(app)), tasks.stop()).await;
     });

@@ -1,12 +1,15 @@
 //! A database of a measurement's own, filled past the store with as many reservations as it takes.
 
+use super::proxy::Proxy;
 use gotel::metrics::Metrics;
 use gotel::reservation::{Draft, JobKey, Settings};
 use gotel::store::Store;
 use gotel::store::dialect::Dialect;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use url::Url;
 
 /// One day in milliseconds.
 pub const DAY: i64 = 86_400_000;
@@ -32,6 +35,11 @@ impl Backend {
             }
         }
         all
+    }
+
+    /// Whether it is a server of its own.
+    pub fn is_server(&self) -> bool {
+        self.server.is_some()
     }
 }
 
@@ -76,6 +84,21 @@ impl Db {
     /// A store on it. SQLite: one at a time.
     pub fn store(&self) -> Store {
         Store::open(&self.url, Arc::new(Metrics::new())).expect("the store opens")
+    }
+
+    /// Where its server listens; None: there is none.
+    pub fn server_addr(&self) -> Option<SocketAddr> {
+        self.server.as_ref()?;
+        let url = Url::parse(&self.url).expect("the database's address is a URL");
+        Some(url.socket_addrs(|| Some(3306)).expect("the server's address resolves")[0])
+    }
+
+    /// The way to it through a proxy.
+    pub fn url_through(&self, proxy: &Proxy) -> String {
+        let mut url = Url::parse(&self.url).expect("the database's address is a URL");
+        // A mysql URL takes both.
+        let _ = (url.set_host(Some("127.0.0.1")), url.set_port(Some(proxy.addr.port())));
+        url.to_string()
     }
 
     /// Which family it is.

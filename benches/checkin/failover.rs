@@ -16,7 +16,6 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use url::Url;
 
 /// Longer than any take-over.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -102,16 +101,9 @@ struct Pair {
 
 impl Pair {
     async fn new(db: &Db) -> Self {
-        let url = Url::parse(&db.url).expect("the database's address is a URL");
-        let server = url.socket_addrs(|| Some(3306)).expect("the server's address resolves")[0];
+        let server = db.server_addr().expect("a database server");
         let proxies = [Proxy::before(server).await, Proxy::before(server).await];
-        let through = |proxy: &Proxy| {
-            let mut url = url.clone();
-            // A mysql URL takes both.
-            let _ = (url.set_host(Some("127.0.0.1")), url.set_port(Some(proxy.addr.port())));
-            url.to_string()
-        };
-        let urls = [through(&proxies[0]), through(&proxies[1])];
+        let urls = [db.url_through(&proxies[0]), db.url_through(&proxies[1])];
         let heard = Heard::default();
         let hook = webhook(Arc::clone(&heard)).await;
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");

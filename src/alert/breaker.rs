@@ -29,6 +29,8 @@ pub enum Allowed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Breaker {
     failures: u32,
+    /// Opened because the alerter is set up wrongly.
+    broken: bool,
     open_until_ms: Option<i64>,
 }
 
@@ -59,7 +61,16 @@ impl Breaker {
     /// A try showed that the alerter is set up wrongly.
     pub fn breaks(&mut self, now_ms: i64) {
         self.failures = self.failures.saturating_add(1);
+        self.broken = true;
         self.open(now_ms + BROKEN_MS);
+    }
+
+    /// Its set-up has changed: where that was what is wrong, one try may show at once whether it still is.
+    pub fn mended(&mut self, now_ms: i64) {
+        if self.broken {
+            self.broken = false;
+            self.open_until_ms = Some(now_ms);
+        }
     }
 
     /// Tries that were already under way when it opened must not shorten it.
@@ -79,7 +90,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    /// `f`ails, `b`reaks, `l`ives: one event per 10 ms; then what is allowed at some time.
+    /// `f`ails, `b`reaks, `l`ives, `m`ended: one event per 10 ms; then what is allowed at some time.
     #[rstest]
     #[case::fresh("", 0, Any)]
     #[case::four_failures("ffff", 1_000, Any)]
@@ -92,6 +103,11 @@ mod tests {
     #[case::broken_half_open("b", 10 + BROKEN_MS, One)]
     #[case::broken_is_not_shortened("bf", 10 + BROKEN_MS - 1, Nothing)]
     #[case::repaired("bl", 100, Any)]
+    #[case::mended_may_be_tried("bm", 20, One)]
+    #[case::mended_and_broken_still("bmb", 30 + BROKEN_MS - 1, Nothing)]
+    #[case::mended_and_well("bml", 100, Any)]
+    #[case::mended_does_not_bring_a_receiver_back("fffffm", 50 + OPEN_MS - 1, Nothing)]
+    #[case::nothing_to_mend("m", 20, Any)]
     fn it_opens_and_closes(#[case] events: &str, #[case] at_ms: i64, #[case] expected: Allowed) {
         let mut breaker = Breaker::default();
         for (n, event) in events.chars().filter(|c| *c != ' ').enumerate() {
@@ -99,6 +115,7 @@ mod tests {
             match event {
                 'f' => breaker.fails(now_ms),
                 'b' => breaker.breaks(now_ms),
+                'm' => breaker.mended(now_ms),
                 _ => breaker.lives(),
             }
         }

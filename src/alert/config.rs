@@ -7,74 +7,24 @@
 //!
 //! Does not promise that a server answers at the address: `gotel alerter test NAME` tells.
 
+mod written;
+
+pub use written::Written;
+
 use super::http;
 use crate::reservation::Invalid;
 use crate::reservation::routing::Card;
-use crate::secret::{Lookup, Secret, SecretSource, env_name, expand};
+use crate::secret::{self, Lookup, Secret, SecretSource, env_name, expand};
 use lettre::message::Mailbox;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use url::Url;
+use written::{Kind, Region};
 
 /// Where PagerDuty takes events, by service region (PagerDuty, Events API v2).
 const PAGERDUTY_US: &str = "https://events.pagerduty.com/v2/enqueue";
 const PAGERDUTY_EU: &str = "https://events.eu.pagerduty.com/v2/enqueue";
-
-/// One entry of `alerters:` as written.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Written {
-    name: String,
-    #[serde(rename = "type")]
-    kind: Option<Kind>,
-    default: Option<bool>,
-    host: Option<String>,
-    port: Option<u16>,
-    tls: Option<Tls>,
-    ca_file: Option<PathBuf>,
-    username: Option<String>,
-    password: Option<String>,
-    password_file: Option<PathBuf>,
-    auth: Option<Auth>,
-    from: Option<String>,
-    to: Option<Vec<String>>,
-    ehlo: Option<String>,
-    routing_key: Option<String>,
-    routing_key_file: Option<PathBuf>,
-    region: Option<Region>,
-    severity: Option<Severity>,
-    url: Option<String>,
-    url_file: Option<PathBuf>,
-    format: Option<Format>,
-    secret: Option<String>,
-    secret_file: Option<PathBuf>,
-    headers: Option<BTreeMap<String, String>>,
-}
-
-impl std::fmt::Debug for Written {
-    // A password may stand here by mistake: nothing but the name is shown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Written").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-/// The types of alerters there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Console,
-    Smtp,
-    PagerDuty,
-    Webhook,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Region {
-    Us,
-    Eu,
-}
 
 /// How a mail server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -155,7 +105,7 @@ pub struct SmtpConfig {
     /// Authorities trusted besides the system's (PEM).
     pub ca_file: Option<PathBuf>,
     /// User and password; None for a server that asks for none.
-    pub login: Option<(String, Secret)>,
+    pub login: Option<(Secret, Secret)>,
     /// How it logs in.
     pub auth: Auth,
     /// Sender.
@@ -205,6 +155,19 @@ impl AlerterConfig {
             per_address,
             folds: matches!(self.channel, Channel::PagerDuty(_)),
             fallback,
+        }
+    }
+
+    /// All secrets it uses.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        match &self.channel {
+            Channel::Console => Vec::new(),
+            Channel::Smtp(smtp) => smtp.login.iter().flat_map(|(user, password)| [user, password]).collect(),
+            Channel::PagerDuty(pagerduty) => vec![&pagerduty.routing_key],
+            Channel::Webhook(hook) => {
+                let headers = hook.headers.iter().map(|(_, value)| value);
+                std::iter::once(&hook.url).chain(&hook.secret).chain(headers).collect()
+            }
         }
     }
 
@@ -278,6 +241,7 @@ impl Reader<'_> {
                     "tls",
                     "caFile",
                     "username",
+                    "usernameFile",
                     "password",
                     "passwordFile",
                     "auth",
@@ -288,7 +252,9 @@ impl Reader<'_> {
             ),
             Kind::PagerDuty => ("pagerduty", &["routingKey", "routingKeyFile", "region", "url", "severity"]),
             Kind::Webhook => {
-                ("webhook", &["url", "urlFile", "format", "secret", "secretFile", "headers", "caFile"])
+                let fields: &[&str] =
+                    &["url", "urlFile", "format", "secret", "secretFile", "headers", "headerFiles", "caFile"];
+                ("webhook", fields)
             }
         };
         if let Some(stray) = w.written().into_iter().find(|field| !allowed.1.contains(field)) {
@@ -349,7 +315,15 @@ impl Reader<'_> {
         }
         let password =
             self.secret("password", w.password, "passwordFile", w.password_file, "SMTP_PASSWORD")?;
-        let login = match (w.username, password) {
+        let username = match (w.username, w.username_file) {
+            (Some(_), Some(_)) => {
+                return Err(self.invalid("username", "stands beside usernameFile: keep one of them"));
+            }
+            (Some(user), None) => Some(Secret::written(user)),
+            (None, Some(path)) => Some(self.file("usernameFile", path, secret::any)?),
+            (None, None) => None,
+        };
+        let login = match (username, password) {
             (Some(user), Some(password)) => Some((user, password)),
             (None, None) => None,
             (Some(_), None) => {
@@ -426,62 +400,76 @@ impl Reader<'_> {
     }
 
     fn webhook(&self, w: Written) -> Result<WebhookConfig, Invalid> {
-        let (url, place) = match (w.url, w.url_file) {
+        let url = match (w.url, w.url_file) {
             (Some(_), Some(_)) => return Err(self.invalid("url", "stands beside urlFile: keep one of them")),
             (Some(text), None) => {
                 let place = self.field("url");
-                let url = match env_name(&text) {
-                    Some(name) => Secret::read(&place, SecretSource::Env(name.into()), self.env)?,
-                    None => Secret::written(text),
-                };
-                (url, "url")
+                match env_name(&text) {
+                    Some(name) => {
+                        Secret::read(&place, SecretSource::Env(name.into()), http::check_url, self.env)?
+                    }
+                    None => {
+                        http::check_url(&text).map_err(|e| self.invalid("url", e))?;
+                        Secret::written(text)
+                    }
+                }
             }
-            (None, Some(path)) => {
-                (Secret::read(&self.field("urlFile"), SecretSource::File(path), self.env)?, "urlFile")
-            }
+            (None, Some(path)) => self.file("urlFile", path, http::check_url)?,
             (None, None) => {
                 let message =
                     "is missing: write urlFile: PATH, url: ${HOOK_URL} or url: https://example.org/hook";
                 return Err(self.invalid("url", message));
             }
         };
-        http::parse_url(url.expose()).map_err(|e| self.invalid(place, e))?;
         if let Some(path) = &w.ca_file {
             http::read_pem(path).map_err(|e| self.invalid("caFile", e))?;
         }
         let secret = self.secret("secret", w.secret, "secretFile", w.secret_file, "HOOK_SECRET")?;
-        let headers = w.headers.unwrap_or_default();
-        let headers = headers.iter().map(|(name, value)| self.header(name, value));
+        let written = w.headers.unwrap_or_default();
+        let mut headers: Vec<(String, Secret)> =
+            written.iter().map(|(name, value)| self.header(name, value)).collect::<Result<_, _>>()?;
+        for (name, path) in w.header_files.unwrap_or_default() {
+            let header = self.header_name("headerFiles", &name)?;
+            if headers.iter().any(|(other, _)| *other == header) {
+                let message = "is given twice, here or under headers: keep one of them";
+                return Err(self.invalid(&format!("headerFiles.{name}"), message));
+            }
+            let value = self.file(&format!("headerFiles.{name}"), path, http::check_header)?;
+            headers.push((header, value));
+        }
         Ok(WebhookConfig {
             url,
             format: w.format.unwrap_or(Format::GoTel),
             secret,
-            headers: headers.collect::<Result<_, _>>()?,
+            headers,
             ca_file: w.ca_file,
         })
     }
 
+    /// The name of a header under the key `group`, in lower case.
+    fn header_name(&self, group: &str, name: &str) -> Result<String, Invalid> {
+        let Ok(parsed) = reqwest::header::HeaderName::from_bytes(name.as_bytes()) else {
+            return Err(self.invalid(group, format!("{name:?} is not the name of an HTTP header")));
+        };
+        if http::is_own_header(parsed.as_str()) {
+            return Err(self.invalid(&format!("{group}.{name}"), "is set by GoTel itself: remove it"));
+        }
+        Ok(parsed.as_str().to_owned())
+    }
+
     fn header(&self, name: &str, value: &str) -> Result<(String, Secret), Invalid> {
         let place = format!("headers.{name}");
-        let Ok(parsed) = reqwest::header::HeaderName::from_bytes(name.as_bytes()) else {
-            return Err(self.invalid("headers", format!("{name:?} is not the name of an HTTP header")));
-        };
-        let name = parsed.as_str().to_owned();
-        if http::is_own_header(&name) {
-            return Err(self.invalid(&place, "is set by GoTel itself: remove it"));
-        }
+        let name = self.header_name("headers", name)?;
         let looks_secret =
             ["auth", "cookie", "token", "secret", "key"].iter().any(|part| name.contains(part));
         if looks_secret && !value.contains("${") {
             return Err(self.invalid(
                 &place,
-                "looks like a secret, and secrets do not stand in this file: write \"Bearer ${HOOK_TOKEN}\" and set the environment variable",
+                "looks like a secret, and secrets do not stand in this file: write \"Bearer ${HOOK_TOKEN}\" and set the environment variable, or name a file under headerFiles",
             ));
         }
         let value = expand(&self.field(&place), value, self.env)?;
-        if reqwest::header::HeaderValue::from_str(&value).is_err() {
-            return Err(self.invalid(&place, "cannot be the value of an HTTP header: it must be one line"));
-        }
+        http::check_header(&value).map_err(|e| self.invalid(&place, e))?;
         Ok((name, Secret::written(value)))
     }
 
@@ -512,37 +500,11 @@ impl Reader<'_> {
             (None, Some(path)) => (file_field, SecretSource::File(path)),
             (None, None) => return Ok(None),
         };
-        Secret::read(&self.field(place), source, self.env).map(Some)
+        Secret::read(&self.field(place), source, secret::any, self.env).map(Some)
     }
-}
 
-impl Written {
-    /// The keys that were written, besides those every alerter has.
-    fn written(&self) -> Vec<&'static str> {
-        let fields = [
-            ("host", self.host.is_some()),
-            ("port", self.port.is_some()),
-            ("tls", self.tls.is_some()),
-            ("caFile", self.ca_file.is_some()),
-            ("username", self.username.is_some()),
-            ("password", self.password.is_some()),
-            ("passwordFile", self.password_file.is_some()),
-            ("auth", self.auth.is_some()),
-            ("from", self.from.is_some()),
-            ("to", self.to.is_some()),
-            ("ehlo", self.ehlo.is_some()),
-            ("routingKey", self.routing_key.is_some()),
-            ("routingKeyFile", self.routing_key_file.is_some()),
-            ("region", self.region.is_some()),
-            ("severity", self.severity.is_some()),
-            ("url", self.url.is_some()),
-            ("urlFile", self.url_file.is_some()),
-            ("format", self.format.is_some()),
-            ("secret", self.secret.is_some()),
-            ("secretFile", self.secret_file.is_some()),
-            ("headers", self.headers.is_some()),
-        ];
-        fields.into_iter().filter(|(_, given)| *given).map(|(field, _)| field).collect()
+    fn file(&self, field: &str, path: PathBuf, check: secret::Check) -> Result<Secret, Invalid> {
+        Secret::read(&self.field(field), SecretSource::File(path), check, self.env)
     }
 }
 

@@ -8,6 +8,7 @@
 //! - What failed is tried again (`reservation::backoff`: 5 s … 5 min, for 24 h); what the receiver refuses
 //!   for ever is a dead letter. Either way somebody is told over another alerter ([`Reporter`]): at once for
 //!   a dead letter and for an alerter that is set up wrongly, after 5 minutes for one that just fails.
+//! - An alerter that was set up wrongly and gets a new secret is tried again at once, with what waits for it.
 //! - A panic in an alerter is a failed try, not the end of the process.
 //!
 //! Does not promise exactly one delivery. Races and their answers:
@@ -19,7 +20,7 @@
 //!   for a whole send is not begun.
 
 use super::breaker::{Allowed, Breaker};
-use super::{Alerter, Delivery, Outcome, Reporter, SEND_LIMIT};
+use super::{Alerter, Context, Delivery, Outcome, Reporter, SEND_LIMIT};
 use crate::clock;
 use crate::failpoint;
 use crate::metrics::Metrics;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub beat: Arc<dyn Fn() + Send + Sync>,
     /// This replica's name, for digests.
     pub srv: String,
+    /// For links to GoTel's own pages.
+    pub context: Context,
 }
 
 impl std::fmt::Debug for Parts {
@@ -82,12 +85,15 @@ pub struct Dispatcher {
     wake: Arc<Notify>,
     beat: Arc<dyn Fn() + Send + Sync>,
     srv: String,
+    context: Context,
     limiter: Option<Arc<DefaultDirectRateLimiter>>,
     breaker: Breaker,
     sends: JoinSet<Sent>,
     /// Ended, and not written down yet.
     unwritten: Vec<Sent>,
     health: Health,
+    /// As of the last step: [`Alerter::renewals`].
+    renewals: u64,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -137,6 +143,7 @@ impl Dispatcher {
     pub fn new(parts: Parts) -> Self {
         Self {
             limiter: limiter(parts.alerter.kind()),
+            renewals: parts.alerter.renewals(),
             alerter: parts.alerter,
             session: parts.session,
             metrics: parts.metrics,
@@ -144,6 +151,7 @@ impl Dispatcher {
             wake: parts.wake,
             beat: parts.beat,
             srv: parts.srv,
+            context: parts.context,
             breaker: Breaker::default(),
             sends: JoinSet::new(),
             unwritten: Vec::new(),
@@ -191,6 +199,7 @@ impl Dispatcher {
         self.count(now_ms);
         let mut step = Step { finished: self.write().await?, ..Step::default() };
         self.report(now_ms).await;
+        self.renew(now_ms).await?;
         loop {
             let room = self.room(now_ms);
             if room == 0 {
@@ -210,6 +219,25 @@ impl Dispatcher {
         }
         self.metrics.breaker(self.alerter.name(), self.breaker.is_open());
         Ok(step)
+    }
+
+    /// Where a secret has changed, what its alerter failed to send may work now.
+    async fn renew(&mut self, now_ms: i64) -> Result<()> {
+        let renewals = self.alerter.renewals();
+        if renewals == self.renewals {
+            return Ok(());
+        }
+        let hurried = self.session.hurry(self.alerter.name()).await?;
+        self.renewals = renewals;
+        self.breaker.mended(now_ms);
+        if hurried > 0 {
+            tracing::info!(
+                alerter = self.alerter.name(),
+                notices = hurried,
+                "has a new secret: tried again now"
+            );
+        }
+        Ok(())
     }
 
     /// Folds storms and claims at most `room` notices.
@@ -259,6 +287,7 @@ impl Dispatcher {
     fn begin(&mut self, claimed: Claimed, claimed_ms: i64) {
         let (alerter, limiter, metrics) =
             (Arc::clone(&self.alerter), self.limiter.clone(), Arc::clone(&self.metrics));
+        let claimed = Claimed { notice: self.context.linked(claimed.notice), ..claimed };
         self.sends.spawn(async move {
             if let Some(limiter) = limiter {
                 limiter.until_ready().await;

@@ -67,7 +67,7 @@ fn no_certificate(path: &Path) -> String {
 ///
 /// # Errors
 /// What is wrong with it. It is not repeated, as it may be secret.
-pub fn parse_url(text: &str) -> Result<Url, String> {
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|e| format!("is not a URL ({e}): write https://example.org/hook"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("is neither http:// nor https://: write https://example.org/hook".into());
@@ -86,6 +86,22 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
             Err(format!("leads to {ip}, a link-local or metadata address: GoTel sends nothing there"))
         }
         None => Ok(url),
+    }
+}
+
+/// `parse_url` as a secret's check.
+///
+/// # Errors
+/// As there.
+pub fn check_url(text: &str) -> Result<(), String> {
+    parse_url(text).map(drop)
+}
+
+/// What a header's value must be.
+pub(super) fn check_header(text: &str) -> Result<(), String> {
+    match reqwest::header::HeaderValue::from_str(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("cannot be the value of an HTTP header: it must be one line".into()),
     }
 }
 

@@ -26,9 +26,9 @@ pub mod smtp;
 pub mod webhook;
 
 pub use config::AlerterConfig;
-pub use http::{client, parse_url};
+pub use http::{check_url, client};
 
-use crate::reservation::{Event, Invalid, Notice, Reason};
+use crate::reservation::{Event, Invalid, Notice, Reason, message};
 use crate::store;
 use config::Channel;
 use futures::future::BoxFuture;
@@ -126,6 +126,11 @@ pub trait Alerter: Send + Sync {
         None
     }
 
+    /// How often its secrets have changed since the start: a new one may mend what was set up wrongly.
+    fn renewals(&self) -> u64 {
+        0
+    }
+
     /// Tries once. May be cancelled at any point, and may be called again with the same delivery.
     fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Outcome>;
 }
@@ -155,6 +160,16 @@ pub trait Reporter: Send + Sync {
 pub struct Context {
     /// GoTel's own address as people reach it (`https://gotel.example.org`), if one is configured.
     pub external_url: Option<String>,
+}
+
+impl Context {
+    /// The notice, with a link to the page of replicas if it is about GoTel itself and has none.
+    pub fn linked(&self, mut notice: Notice) -> Notice {
+        if notice.reason == Reason::System && notice.url.is_none() {
+            notice.url = self.external_url.as_deref().map(|base| message::page(base, &["nodes"]));
+        }
+        notice
+    }
 }
 
 /// Makes the alerter of one configuration entry.

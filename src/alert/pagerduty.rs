@@ -22,7 +22,7 @@ use super::render::{self, clip, digest_lines, facts, link, rfc3339, title};
 use super::{Alerter, Context, Delivery, Outcome};
 use crate::clock;
 use crate::reservation::{Event, Invalid, Notice};
-use crate::secret::Secret;
+use crate::secret::{Secret, Value};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -110,16 +110,17 @@ impl PagerDuty {
     }
 
     async fn deliver(&self, notice: &Notice) -> Outcome {
-        let outcome = self.post(notice, action(notice.event)).await;
+        let key = self.key.value();
+        let outcome = self.post(&key, notice, action(notice.event)).await;
         // A test leaves nothing open behind.
         if notice.event == Event::Test && outcome == Outcome::Accepted {
-            return self.post(notice, Action::Resolve).await;
+            return self.post(&key, notice, Action::Resolve).await;
         }
         outcome
     }
 
-    async fn post(&self, notice: &Notice, action: Action) -> Outcome {
-        let body = match self.body(notice, action) {
+    async fn post(&self, key: &Value, notice: &Notice, action: Action) -> Outcome {
+        let body = match self.body(key, notice, action) {
             Ok(body) => body,
             Err(e) => return Outcome::refused(format!("the notice cannot be written as JSON: {e}")),
         };
@@ -129,20 +130,20 @@ impl PagerDuty {
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .body(body);
         match http::ask(request, &self.host, clock::wall_ms()).await {
-            Ok(answer) => self.judge(&answer),
+            Ok(answer) => self.judge(key, &answer),
             Err(outcome) => outcome,
         }
     }
 
-    fn body(&self, notice: &Notice, action: Action) -> serde_json::Result<Vec<u8>> {
-        let body = serde_json::to_vec(&self.event(notice, action, true))?;
+    fn body(&self, key: &Value, notice: &Notice, action: Action) -> serde_json::Result<Vec<u8>> {
+        let body = serde_json::to_vec(&self.event(key, notice, action, true))?;
         if body.len() <= EVENT_MAX {
             return Ok(body);
         }
-        serde_json::to_vec(&self.event(notice, action, false))
+        serde_json::to_vec(&self.event(key, notice, action, false))
     }
 
-    fn event<'a>(&'a self, notice: &'a Notice, action: Action, details: bool) -> Body<'a> {
+    fn event<'a>(&'a self, key: &'a Value, notice: &'a Notice, action: Action, details: bool) -> Body<'a> {
         let trigger = (action == Action::Trigger).then(|| Trigger {
             client: "GoTel",
             client_url: link(notice).or(self.external_url.as_deref()),
@@ -158,15 +159,15 @@ impl PagerDuty {
             },
             links: link(notice).map(|href| Link { href, text: "In GoTel" }).into_iter().collect(),
         });
-        Body { routing_key: self.key.expose(), event_action: action, dedup_key: dedup_key(notice), trigger }
+        Body { routing_key: key.expose(), event_action: action, dedup_key: dedup_key(notice), trigger }
     }
 
-    fn judge(&self, answer: &Answer) -> Outcome {
+    fn judge(&self, key: &Value, answer: &Answer) -> Outcome {
         if let Some(outcome) = http::judge(&self.host, answer) {
             return outcome;
         }
         let status = answer.status.as_u16();
-        let errors = self.errors(&answer.body);
+        let errors = errors(key, &answer.body);
         let why = format!("{} answered {}{errors}", self.host, http::words(answer.status));
         match status {
             401 | 403 | 404 => Outcome::broken(why),
@@ -174,25 +175,6 @@ impl PagerDuty {
             400 if errors.contains("routing_key") || errors.contains("routing key") => Outcome::broken(why),
             _ => Outcome::refused(why),
         }
-    }
-
-    /// `errors[]` and `message` of an answer, without the key should it be repeated there.
-    fn errors(&self, body: &[u8]) -> String {
-        #[derive(Default, serde::Deserialize)]
-        #[serde(default)]
-        struct Said {
-            message: String,
-            errors: Vec<String>,
-        }
-        let said: Said = serde_json::from_slice(body).unwrap_or_default();
-        let mut parts = vec![said.message];
-        parts.extend(said.errors);
-        parts.retain(|part| !part.is_empty());
-        if parts.is_empty() {
-            return String::new();
-        }
-        let text = render::one_line(&parts.join("; ")).replace(self.key.expose(), "***");
-        format!(": {}", clip(&text, 300))
     }
 }
 
@@ -209,9 +191,32 @@ impl Alerter for PagerDuty {
         true
     }
 
+    fn renewals(&self) -> u64 {
+        self.key.renewals()
+    }
+
     fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(&delivery.notice))
     }
+}
+
+/// `errors[]` and `message` of an answer, without the key should it be repeated there.
+fn errors(key: &Value, body: &[u8]) -> String {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Said {
+        message: String,
+        errors: Vec<String>,
+    }
+    let said: Said = serde_json::from_slice(body).unwrap_or_default();
+    let mut parts = vec![said.message];
+    parts.extend(said.errors);
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() {
+        return String::new();
+    }
+    let text = render::one_line(&parts.join("; ")).replace(key.expose(), "***");
+    format!(": {}", clip(&text, 300))
 }
 
 fn action(event: Event) -> Action {

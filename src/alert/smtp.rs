@@ -19,7 +19,7 @@ use super::http;
 use super::render::{self, clip, digest_lines, facts, lines, link, one_line, short_id, title};
 use super::{Alerter, Delivery, Outcome};
 use crate::reservation::{Event, Invalid, Notice};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 use askama::Template;
 use futures::future::BoxFuture;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -45,7 +45,7 @@ pub struct Smtp {
     port: u16,
     tls: Tls,
     parameters: Option<TlsParameters>,
-    login: Option<(String, Secret)>,
+    login: Option<(Secret, Secret)>,
     mechanism: Mechanism,
     from: Mailbox,
     hello: ClientId,
@@ -144,7 +144,7 @@ impl Smtp {
                 .map_err(|e| self.judge(Stage::StartTls, &e))?;
         }
         if let Some((user, password)) = &self.login {
-            let credentials = Credentials::new(user.clone(), password.expose().to_owned());
+            let credentials = credentials(user, password);
             connection
                 .auth(&[self.mechanism], &credentials)
                 .await
@@ -250,6 +250,10 @@ impl Alerter for Smtp {
         Some(&self.fallback)
     }
 
+    fn renewals(&self) -> u64 {
+        self.login.iter().map(|(user, password)| user.renewals() + password.renewals()).sum()
+    }
+
     fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             match tokio::time::timeout(TOTAL_LIMIT, self.deliver(delivery)).await {
@@ -261,6 +265,12 @@ impl Alerter for Smtp {
             }
         })
     }
+}
+
+/// User and password of one moment.
+fn credentials(user: &Secret, password: &Secret) -> Credentials {
+    let _turn = secret::one_turn();
+    Credentials::new(user.value().expose().to_owned(), password.value().expose().to_owned())
 }
 
 fn raw(name: &'static str, value: &str) -> HeaderValue {

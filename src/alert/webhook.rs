@@ -14,7 +14,7 @@ use super::render::{self, rfc3339, title};
 use super::{Alerter, Context, Delivery, Outcome};
 use crate::clock;
 use crate::reservation::{Event, Invalid, Notice, Reason};
-use crate::secret::Secret;
+use crate::secret::{self, Secret, Value};
 use futures::future::BoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -28,18 +28,25 @@ use url::Url;
 pub struct Webhook {
     name: String,
     client: reqwest::Client,
-    url: Url,
-    host: String,
+    url: Secret,
     format: Format,
     secret: Option<Secret>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, Secret)>,
     external_url: String,
 }
 
 impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook").field("name", &self.name).field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("Webhook").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// Where one request goes, and what it is signed with: all of one moment.
+struct Call {
+    url: Url,
+    host: String,
+    headers: HeaderMap,
+    signing: Option<Value>,
 }
 
 /// What `format: gotel` sends. Times are RFC 3339 in UTC with milliseconds.
@@ -134,29 +141,40 @@ impl Webhook {
     /// When the URL, a header or the certificate file does not serve.
     pub fn new(name: String, config: &WebhookConfig, context: &Context) -> Result<Self, Invalid> {
         let refuse = |e: String| Invalid::new(format!("alerters.{name}"), e);
-        let url = http::parse_url(config.url.expose()).map_err(|e| refuse(format!("its URL {e}")))?;
         let client = super::client(config.ca_file.as_deref()).map_err(&refuse)?;
-        let mut headers = HeaderMap::new();
-        for (header, value) in &config.headers {
-            let parsed = HeaderName::from_bytes(header.as_bytes())
-                .ok()
-                .zip(HeaderValue::from_str(value.expose()).ok());
-            let Some((header, mut value)) = parsed else {
-                return Err(refuse(format!("the header {header} cannot be sent")));
-            };
-            value.set_sensitive(true);
-            headers.insert(header, value);
-        }
-        Ok(Self {
+        let name_of = |header: &String| {
+            HeaderName::from_bytes(header.as_bytes())
+                .map_err(|_| refuse(format!("the header {header} cannot be sent")))
+        };
+        let headers = config.headers.iter().map(|(header, value)| Ok((name_of(header)?, value.clone())));
+        let headers = headers.collect::<Result<_, Invalid>>()?;
+        let hook = Self {
             client,
-            host: http::mask(&url),
-            url,
+            url: config.url.clone(),
             format: config.format,
             secret: config.secret.clone(),
             headers,
             external_url: context.external_url.clone().unwrap_or_default(),
             name,
-        })
+        };
+        hook.call().map_err(|why| Invalid::new(format!("alerters.{}", hook.name), why))?;
+        Ok(hook)
+    }
+
+    /// What its secrets are now. They were checked when they were read.
+    fn call(&self) -> Result<Call, String> {
+        let _turn = secret::one_turn();
+        let url = http::parse_url(self.url.value().expose()).map_err(|e| format!("its URL {e}"))?;
+        let mut headers = HeaderMap::new();
+        for (header, value) in &self.headers {
+            let Ok(mut value) = HeaderValue::from_str(value.value().expose()) else {
+                return Err(format!("the header {header} cannot be sent"));
+            };
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        let signing = self.secret.as_ref().map(Secret::value);
+        Ok(Call { host: http::mask(&url), url, headers, signing })
     }
 
     fn body(&self, delivery: &Delivery) -> serde_json::Result<String> {
@@ -175,36 +193,38 @@ impl Webhook {
             Ok(body) => body,
             Err(e) => return Outcome::refused(format!("the notice cannot be written as JSON: {e}")),
         };
+        let Call { host, url, headers, signing } = match self.call() {
+            Ok(call) => call,
+            Err(why) => return Outcome::broken(why),
+        };
         let now_ms = clock::wall_ms();
         let mut request = self
             .client
-            .post(self.url.clone())
-            .headers(self.headers.clone())
+            .post(url)
+            .headers(headers)
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", &delivery.idem_key)
             .header("x-gotel-event-no", delivery.notice.event_no);
-        if let Some(secret) = &self.secret {
+        if let Some(secret) = &signing {
             request = request.header("x-gotel-signature", signature(secret, now_ms / 1000, &body));
         }
-        match http::ask(request.body(body), &self.host, now_ms).await {
-            Ok(answer) => self.judge(&answer),
+        match http::ask(request.body(body), &host, now_ms).await {
+            Ok(answer) => judge(&host, &answer),
             Err(outcome) => outcome,
         }
     }
+}
 
-    // What the receiver says besides the status is left out: it may repeat our headers.
-    fn judge(&self, answer: &Answer) -> Outcome {
-        if let Some(outcome) = http::judge(&self.host, answer) {
-            return outcome;
-        }
-        let why = format!("{} answered {}", self.host, http::words(answer.status));
-        match answer.status.as_u16() {
-            401 | 403 | 404 => Outcome::broken(why),
-            300..=399 => {
-                Outcome::refused(format!("{why}: redirects are not followed, configure the final URL"))
-            }
-            _ => Outcome::refused(why),
-        }
+// What the receiver says besides the status is left out: it may repeat our headers.
+fn judge(host: &str, answer: &Answer) -> Outcome {
+    if let Some(outcome) = http::judge(host, answer) {
+        return outcome;
+    }
+    let why = format!("{host} answered {}", http::words(answer.status));
+    match answer.status.as_u16() {
+        401 | 403 | 404 => Outcome::broken(why),
+        300..=399 => Outcome::refused(format!("{why}: redirects are not followed, configure the final URL")),
+        _ => Outcome::refused(why),
     }
 }
 
@@ -217,13 +237,18 @@ impl Alerter for Webhook {
         "webhook"
     }
 
+    fn renewals(&self) -> u64 {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        std::iter::once(&self.url).chain(&self.secret).chain(headers).map(Secret::renewals).sum()
+    }
+
     fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Outcome> {
         Box::pin(self.deliver(delivery))
     }
 }
 
 /// `t=<unix>,v1=<hex of HMAC-SHA-256 over "<unix>.<body>">`.
-fn signature(secret: &Secret, unix: i64, body: &str) -> String {
+fn signature(secret: &Value, unix: i64, body: &str) -> String {
     // Infallible: HMAC takes keys of any length (RFC 2104).
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
         return String::new();

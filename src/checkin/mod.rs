@@ -1,7 +1,7 @@
 //! The check-in path: from an HTTP request to a committed row.
 //!
-//! Promises: `Ok` from [`Queue::submit`] means committed. The queue is bounded; what does not fit, or has
-//! waited too long, is refused at once rather than answered late. Whatever arrives during one commit
+//! Promises: `Ok` from [`Queue::submit`] means committed. The queue is bounded, in places and in time: what does not
+//! fit, or would wait too long at the pace of the last batch, is refused at once rather than answered late. Whatever arrives during one commit
 //! forms the next batch (natural group commit): one client pays one transaction, 256 clients share one.
 //! An item that cannot be stored fails alone.
 //!

@@ -1,6 +1,6 @@
 //! The writers: each one task, one dedicated connection, one batch at a time.
 
-use super::queue::{Item, Queue, Refusal, Waiting};
+use super::queue::{BATCH, Item, Queue, Refusal, Waiting};
 use crate::clock;
 use crate::lifecycle::{Loops, Pulse, Tasks};
 use crate::metrics::Metrics;
@@ -10,9 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-
-/// Check-ins in one transaction at most.
-pub const BATCH: usize = 512;
 
 /// An item that waited longer than this is refused unwritten: its client has given up or is about to.
 const STALE: Duration = Duration::from_secs(5);
@@ -123,7 +120,9 @@ impl Writer {
         }
         if !batch.is_empty() {
             self.metrics.batch(batch.len());
+            self.waiting.begin(now);
             let answers = self.write(batch).await;
+            self.waiting.end(clock::boot_us());
             for (reply, answer) in replies.into_iter().zip(answers) {
                 // A client that went away does not mind.
                 let _ = reply.send(answer);

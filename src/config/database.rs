@@ -4,9 +4,9 @@
 //! repeated.
 
 use crate::reservation::Invalid;
-use crate::secret::{Lookup, expand};
+use crate::secret::{Lookup, expand, read_file};
 use crate::store::dialect::Dialect;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,16 @@ pub(super) struct Written {
 const ONE: (&str, &str) = ("databaseUrlFile", "GOTEL_DATABASE_URL, or ${NAME} here");
 const SEVERAL: (&str, &str) = ("database.urlsFile", "${NAME} here");
 
-/// The endpoints to use, at least one.
+/// A file that names the endpoints: read at the start, and again when it has changed.
+#[derive(Debug, Clone)]
+pub struct UrlsFile {
+    /// Its key in the configuration.
+    pub field: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The endpoints to use, at least one, and the file they stand in, if so.
 pub(super) fn endpoints(
     flag: Option<&str>,
     url: Option<String>,
@@ -30,9 +39,9 @@ pub(super) fn endpoints(
     block: Option<Written>,
     data_dir: &Path,
     env: Lookup<'_>,
-) -> Result<Vec<SecretString>, Invalid> {
+) -> Result<(Vec<SecretString>, Option<UrlsFile>), Invalid> {
     if let Some(url) = flag {
-        return Ok(vec![url.into()]);
+        return Ok((vec![url.into()], None));
     }
     let beside =
         |field, other| Err(Invalid::new(field, format!("is given beside {other}: keep one of the two")));
@@ -41,33 +50,56 @@ pub(super) fn endpoints(
         (Some(_), _, Some(_)) => return beside("database", "databaseUrl"),
         (_, Some(_), Some(_)) => return beside("database", "databaseUrlFile"),
         (Some(url), None, None) => vec![without_password("databaseUrl", &url, ONE, env)?],
-        (None, Some(path), None) => vec![read("databaseUrlFile", &path)?.trim().to_owned()],
-        (None, None, Some(block)) => several(block, env)?,
+        (None, Some(path), None) => return UrlsFile { field: ONE.0, path }.open(),
+        (None, None, Some(block)) => match (block.urls, block.urls_file) {
+            (urls, Some(_)) if !urls.is_empty() => {
+                return Err(Invalid::new("database.urls", "is given beside urlsFile: keep one of the two"));
+            }
+            (_, Some(path)) => return UrlsFile { field: SEVERAL.0, path }.open(),
+            (urls, None) => several(&urls, env)?,
+        },
         (None, None, None) => vec![format!("sqlite://{}", data_dir.join("gotel.db").display())],
     };
-    Ok(urls.into_iter().map(Into::into).collect())
+    Ok((urls.into_iter().map(Into::into).collect(), None))
 }
 
-fn several(block: Written, env: Lookup<'_>) -> Result<Vec<String>, Invalid> {
-    let (field, urls) = match (block.urls, block.urls_file) {
-        (urls, Some(_)) if !urls.is_empty() => {
-            return Err(Invalid::new("database.urls", "is given beside urlsFile: keep one of the two"));
-        }
-        (_, Some(path)) => {
-            let text = read("database.urlsFile", &path)?;
+impl UrlsFile {
+    fn open(self) -> Result<(Vec<SecretString>, Option<Self>), Invalid> {
+        let text = read_file(&self.path).map_err(|why| Invalid::new(self.field, why))?;
+        Ok((self.urls(text.expose_secret())?, Some(self)))
+    }
+
+    /// What the file's text names.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing of it is repeated.
+    pub fn urls(&self, text: &str) -> Result<Vec<SecretString>, Invalid> {
+        let urls: Vec<String> = if self.field == ONE.0 {
+            vec![text.trim().to_owned()]
+        } else {
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            ("database.urlsFile", lines.map(str::to_owned).collect::<Vec<_>>())
+            lines.map(str::to_owned).collect()
+        };
+        if self.field == SEVERAL.0 {
+            checked(self.field, &urls)?;
         }
-        (urls, None) => {
-            let expand = |(n, url): (usize, &String)| {
-                without_password(&format!("database.urls[{n}]"), url, SEVERAL, env)
-            };
-            ("database.urls", urls.iter().enumerate().map(expand).collect::<Result<_, _>>()?)
-        }
-    };
+        Ok(urls.into_iter().map(Into::into).collect())
+    }
+}
+
+fn several(urls: &[String], env: Lookup<'_>) -> Result<Vec<String>, Invalid> {
+    let expand =
+        |(n, url): (usize, &String)| without_password(&format!("database.urls[{n}]"), url, SEVERAL, env);
+    let urls: Vec<String> = urls.iter().enumerate().map(expand).collect::<Result<_, _>>()?;
+    checked("database.urls", &urls)?;
+    Ok(urls)
+}
+
+/// Whether they are servers of one database.
+fn checked(field: &str, urls: &[String]) -> Result<(), Invalid> {
     let right = "write one mysql:// URL for each server of the one database";
     if urls.is_empty() {
-        return Err(Invalid::new(field, format!("is empty: {right}")));
+        return Err(Invalid::new(field.to_owned(), format!("is empty: {right}")));
     }
     for (n, url) in urls.iter().enumerate() {
         let field = if field == "database.urls" { format!("{field}[{n}]") } else { field.to_owned() };
@@ -86,7 +118,7 @@ fn several(block: Written, env: Lookup<'_>) -> Result<Vec<String>, Invalid> {
             None => return Err(Invalid::new(field, format!("is no such URL (entry {}): {right}", n + 1))),
         }
     }
-    Ok(urls)
+    Ok(())
 }
 
 /// A URL from the file, with what it names of the environment.
@@ -104,9 +136,4 @@ fn without_password(
         ));
     }
     Ok(expanded)
-}
-
-fn read(field: &str, path: &Path) -> Result<String, Invalid> {
-    std::fs::read_to_string(path)
-        .map_err(|e| Invalid::new(field.to_owned(), format!("cannot be read ({}): {e}", path.display())))
 }

@@ -13,27 +13,30 @@ pub(super) fn parse(
     env: Lookup<'_>,
 ) -> Result<Option<Secret>, Invalid> {
     let file_field = format!("{field}File");
-    let (url, place) = match (written, file) {
-        (None, None) => return Ok(None),
+    match (written, file) {
+        (None, None) => Ok(None),
         (Some(_), Some(_)) => {
-            return Err(Invalid::new(field, format!("is given beside {file_field}: keep one of the two")));
+            Err(Invalid::new(field, format!("is given beside {file_field}: keep one of the two")))
         }
         (Some(text), None) => match env_name(&text) {
-            Some(name) => (Secret::read(field, SecretSource::Env(name.into()), env)?, field.to_owned()),
-            None => (Secret::written(text), field.to_owned()),
+            Some(name) => Secret::read(field, SecretSource::Env(name.into()), fits, env).map(Some),
+            None => fits(&text).map(|()| Some(Secret::written(text))).map_err(|why| Invalid::new(field, why)),
         },
-        (None, Some(path)) => (Secret::read(&file_field, SecretSource::File(path), env)?, file_field),
-    };
-    let parsed = alert::parse_url(url.expose());
+        (None, Some(path)) => Secret::read(&file_field, SecretSource::File(path), fits, env).map(Some),
+    }
+}
+
+/// What such an address must be.
+fn fits(text: &str) -> Result<(), String> {
     let with_password =
-        url::Url::parse(url.expose()).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
-    match parsed {
-        Ok(_) => Ok(Some(url)),
-        Err(_) if with_password => Err(Invalid::new(
-            place,
-            "holds a user name or password: use an address that is secret by itself, such as \
-             https://hc-ping.com/<uuid>",
-        )),
-        Err(why) => Err(Invalid::new(place, why.replace("example.org/hook", "hc-ping.com/<uuid>"))),
+        url::Url::parse(text).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
+    match alert::check_url(text) {
+        Err(_) if with_password => {
+            Err("holds a user name or password: use an address that is secret by itself, \
+                                        such as https://hc-ping.com/<uuid>"
+                .into())
+        }
+        Err(why) => Err(why.replace("example.org/hook", "hc-ping.com/<uuid>")),
+        Ok(()) => Ok(()),
     }
 }

@@ -86,7 +86,7 @@ fn a_flag_outranks_the_file() {
 )]
 #[case::a_list_that_is_not_there(
     "database:\n  urlsFile: /nonexistent/urls\n",
-    "gotel.yaml:2: database.urlsFile: cannot be read (/nonexistent/urls)"
+    "gotel.yaml:2: database.urlsFile: cannot read the file /nonexistent/urls: "
 )]
 #[case::short_retention("retention:\n  history: 1h\n", "gotel.yaml:2: retention.history:")]
 #[case::lease_within_the_belief(
@@ -171,7 +171,7 @@ fn endpoints_come_from_the_list_its_file_or_the_environment_in_their_order() {
 #[test]
 fn a_heartbeat_url_is_read_and_never_printed() {
     let config = load("heartbeatUrl: https://hc.example/hush\n").unwrap();
-    assert_eq!(config.heartbeat.as_ref().unwrap().expose(), "https://hc.example/hush");
+    assert_eq!(config.heartbeat.as_ref().unwrap().value().expose(), "https://hc.example/hush");
     assert!(config.replica_heartbeat.is_none() && !format!("{config:?}").contains("hush"));
 }
 

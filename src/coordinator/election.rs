@@ -127,7 +127,7 @@ impl Election {
         let left_ms = self.believes_until_ms().map_or(0, |until| until - now.boot_ms);
         Next::step(match event {
             Event::Renewed => rest(self.timers.period_ms.min(left_ms)),
-            Event::Failed => rest(self.rest_of_period_ms(now).min(left_ms)),
+            Event::Failed => rest(self.rest_of_ms(self.try_again_ms(), now).min(left_ms)),
             _ => Step::Renew,
         })
     }
@@ -150,16 +150,16 @@ impl Election {
             Event::Taken | Event::Renewed => self.begin(now),
             Event::Released | Event::Fenced => {
                 self.claim = None;
-                Next::step(rest(self.rest_of_period_ms(now)))
+                Next::step(rest(self.rest_of_ms(self.look_again_ms(), now)))
             }
             // Not even a bid that was beaten is forgotten: it may be its own earlier sending that won.
-            Event::Beaten => Next::step(rest(self.rest_of_period_ms(now))),
+            Event::Beaten => Next::step(rest(self.rest_of_ms(self.look_again_ms(), now))),
             Event::Failed => {
                 if self.observing {
                     // Silence heard since is the database's, not the holder's.
                     self.watch = None;
                 }
-                Next::step(rest(self.rest_of_period_ms(now)))
+                Next::step(rest(self.rest_of_ms(self.look_again_ms(), now)))
             }
         }
     }
@@ -230,14 +230,19 @@ impl Election {
         }
     }
 
-    /// A candidate that is alone renews seldom, and yet need not wait long for its second look.
-    fn look_again_ms(&self) -> i64 {
+    /// A holder that is alone renews seldom, and yet need not wait long to try again.
+    fn try_again_ms(&self) -> i64 {
         self.timers.period_ms.min(Timers::SHARED.period_ms)
     }
 
-    /// What a slow operation took of the period is not waited for again.
-    fn rest_of_period_ms(&self, now: Now) -> i64 {
-        (self.look_again_ms() - (now.boot_ms - self.sent_ms)).max(0)
+    /// Candidates look twice in a period: a lease that is given back is taken within it, however the looks fall.
+    fn look_again_ms(&self) -> i64 {
+        self.try_again_ms() / 2
+    }
+
+    /// What a slow operation took of a rest is not waited for again.
+    fn rest_of_ms(&self, rest_ms: i64, now: Now) -> i64 {
+        (rest_ms - (now.boot_ms - self.sent_ms)).max(0)
     }
 }
 

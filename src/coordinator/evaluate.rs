@@ -6,10 +6,11 @@ use crate::clock;
 use crate::failpoint;
 use crate::lifecycle::Pulse;
 use crate::metrics::Metrics;
+use crate::reservation::routing::Card;
 use crate::store::{Leading, Session, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Rows in one transaction: short enough to hold the lease row's lock for.
@@ -34,6 +35,7 @@ pub(super) struct Evaluator {
     marked_boot_ms: i64,
     wake: Arc<Notify>,
     witness: Arc<dyn Witness>,
+    elsewhere: watch::Receiver<Vec<Card>>,
     failing: bool,
 }
 
@@ -49,6 +51,7 @@ impl Evaluator {
             marked_boot_ms: 0,
             wake: Arc::clone(&c.wake),
             witness: Arc::clone(&c.witness),
+            elsewhere: c.elsewhere.clone(),
             failing: false,
         }
     }
@@ -94,6 +97,7 @@ impl Evaluator {
             self.failing = false;
             return Ok(());
         };
+        self.know_the_others();
         failpoint::reach("evaluate").await;
         let started_us = clock::boot_us();
         let mut examined = 0;
@@ -116,6 +120,16 @@ impl Evaluator {
         self.witness.evaluated();
         self.pulse.beat_with(format!("{examined} examined in {} ms", took.as_millis()));
         Ok(())
+    }
+
+    /// Notices for the alerters of other replicas are planned as those replicas would.
+    fn know_the_others(&mut self) {
+        if !self.elsewhere.has_changed().unwrap_or(false) {
+            return;
+        }
+        let cards = self.elsewhere.borrow_and_update().clone();
+        let routes = self.context.routes.with_elsewhere(cards);
+        self.context = Arc::new(Context { routes, ..Context::clone(&self.context) });
     }
 
     async fn batch(&mut self, leading: &Leading) -> Result<usize, StoreError> {

@@ -6,8 +6,8 @@
 //! marks its work as done only when a step was complete.
 //!
 //! Races: two replicas that both believe they lead: the fence lets one of them write (`store::lease`). A
-//! process that was frozen: its lease has run out by the boot clock, which counts while suspended, and the
-//! fence looks at that clock first; and an evaluation refuses to judge before the gap is recorded
+//! process that was frozen: its lease has run out by the boot clock, which counts while suspended, and each
+//! transaction looks at that clock first; and an evaluation refuses to judge before the gap is recorded
 //! (`store::evaluate`).
 
 mod alive;
@@ -27,6 +27,7 @@ pub use witness::Witness;
 
 use crate::lifecycle::{Bar, Loops, Tasks};
 use crate::metrics::Metrics;
+use crate::reservation::routing::Card;
 use crate::store::{Leading, Retention, Store};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub struct Coordinator {
     pub wake: Arc<Notify>,
     /// Hears what the loops find.
     pub witness: Arc<dyn Witness>,
+    /// The alerters of other replicas, as far as they are known.
+    pub elsewhere: watch::Receiver<Vec<Card>>,
 }
 
 /// Whether this replica leads, for those who only want to know.

@@ -186,8 +186,8 @@ impl Planner<'_> {
 
     fn act(&mut self, change: &mut Change, settings: &Settings, open: Option<&Open>, action: Action) {
         match (action, open) {
-            (Action::Open { reason, deadline_ms, rid, next_remind_ms, after_outage }, _) => {
-                self.open(change, settings, reason, deadline_ms, rid, next_remind_ms, after_outage);
+            (Action::Open { reason, deadline_ms, own_ms, rid, next_remind_ms, after_outage }, _) => {
+                self.open(change, settings, reason, deadline_ms, own_ms, rid, next_remind_ms, after_outage);
             }
             (Action::Remind { event_no, next_remind_ms }, Some(open)) => {
                 let escalated = change.progress.as_ref().map_or(open.incident.escalated, |p| p.3);
@@ -224,6 +224,7 @@ impl Planner<'_> {
         settings: &Settings,
         reason: Reason,
         deadline_ms: i64,
+        own_ms: i64,
         rid: Option<String>,
         next_remind_ms: Option<i64>,
         after_outage: Option<Outage>,
@@ -240,7 +241,8 @@ impl Planner<'_> {
                 &self.context.install_id,
                 &subject.app,
                 &subject.component,
-                deadline_ms,
+                own_ms,
+                cause_word(reason, rid.as_deref()).as_deref(),
             ),
             deadline_ms,
             next_remind_ms,
@@ -406,8 +408,8 @@ impl Planner<'_> {
     ) -> Notice {
         let (subject, now_ms) = (self.subject, self.loaded.now_ms);
         let evidence = &subject.evidence;
-        let url =
-            self.context.external_url.as_deref().map(|base| page(base, &subject.app, &subject.component));
+        let page = ["status", &subject.app, &subject.component];
+        let url = self.context.external_url.as_deref().map(|base| message::page(base, &page));
         let message =
             settings.zip(JobKey::parse(&subject.app, &subject.component).ok()).map(|(settings, key)| {
                 let values = Values::new(&Facts {
@@ -470,16 +472,11 @@ impl Planner<'_> {
     }
 }
 
-/// Address of a reservation's page. Names may hold any character, so each becomes one path segment.
-fn page(base: &str, app: &str, component: &str) -> String {
-    match url::Url::parse(base) {
-        Ok(mut url) => {
-            if let Ok(mut segments) = url.path_segments_mut() {
-                segments.pop_if_empty().extend(["status", app, component]);
-            }
-            url.into()
-        }
-        Err(_) => base.to_owned(),
+/// What tells causes apart that may share a moment; a miss is named by its deadline alone.
+fn cause_word(reason: Reason, rid: Option<&str>) -> Option<String> {
+    match reason {
+        Reason::Missed | Reason::NeverCheckedIn | Reason::System => None,
+        Reason::Failed | Reason::Overrun => Some(format!("{}/{}", reason.as_str(), rid.unwrap_or_default())),
     }
 }
 

@@ -2,18 +2,21 @@
 //!
 //! Promises: a server that strangers can reach is never open unless `--auth none` was said aloud. Only
 //! SHA-256 digests of tokens are kept, and a presented token is compared with all of them in constant
-//! time. A token is good for its scopes, and for the applications under its prefix.
+//! time. A token is good for its scopes, and for the applications under its prefix. A file may hold two, so that
+//! the old one is good until every client has the new one; [`Auth::renew`] takes what a changed file holds.
 //!
-//! Does not promise: that a changed token file is noticed before the next start.
+//! Does not promise: that a request which was let in ends when its token is taken away.
 
 use super::Error;
 use crate::reservation::{Invalid, JobKey};
+use crate::secret::read_file;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use subtle::ConstantTimeEq;
 
 /// A token shorter than this could be guessed.
@@ -90,20 +93,21 @@ pub struct TokenConfig {
     /// Only for applications that begin with this.
     #[serde(default)]
     pub app_prefix: Option<String>,
-    /// The file that holds it; space around it is ignored.
+    /// The file that holds it, or the old and the new one, one a line; space around them is ignored.
     pub token_file: PathBuf,
 }
 
 /// The rules in force.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// None: open.
-    tokens: Option<Vec<Token>>,
+    /// None: open. Clones share them.
+    tokens: Option<Arc<RwLock<Vec<Token>>>>,
 }
 
 #[derive(Debug, Clone)]
 struct Token {
-    digest: [u8; 32],
+    place: String,
+    digests: Vec<[u8; 32]>,
     caller: Caller,
 }
 
@@ -172,35 +176,32 @@ impl Auth {
             if config.app_prefix.as_deref() == Some("") {
                 return refuse("appPrefix", "is empty: leave it out, or give the beginning of an app".into());
             }
-            let shown = config.token_file.display();
-            let text = match std::fs::read_to_string(&config.token_file) {
-                Ok(text) => text,
-                Err(e) => return refuse("tokenFile", format!("{shown} cannot be read: {e}")),
-            };
-            let text = text.trim();
-            if text.len() < MIN_LENGTH || !text.chars().all(|c| c.is_ascii_graphic()) {
-                let why = format!(
-                    "{shown} must hold one token of at least {MIN_LENGTH} printable ASCII characters \
-                     (`openssl rand -hex 32` makes a good one); it holds {} bytes",
-                    text.len()
-                );
-                return refuse("tokenFile", why);
-            }
-            let digest: [u8; 32] = Sha256::digest(text).into();
-            if tokens.iter().any(|t| t.digest == digest) {
-                return refuse(
-                    "tokenFile",
-                    format!("{shown} holds the token of another entry: give each its own"),
-                );
-            }
+            let place = format!("auth.tokens[{n}].tokenFile");
+            let text = read_file(&config.token_file).map_err(|why| Invalid::new(place.clone(), why))?;
+            let digests = digests(&place, text.expose_secret(), tokens.iter())?;
             let caller = Caller {
                 name: Some(config.name.as_str().into()),
                 scopes: config.scopes.clone().into(),
                 prefix: config.app_prefix.as_deref().map(Into::into),
             };
-            tokens.push(Token { digest, caller });
+            tokens.push(Token { place, digests, caller });
         }
-        Ok(Self { tokens: Some(tokens) })
+        Ok(Self { tokens: Some(Arc::new(RwLock::new(tokens))) })
+    }
+
+    /// The `n`th entry's file holds this `text` now. Ok(false): nothing is new.
+    ///
+    /// # Errors
+    /// When it holds no token, or that of another entry; then nothing has changed.
+    pub fn renew(&self, n: usize, text: &str) -> Result<bool, Invalid> {
+        let Some(tokens) = &self.tokens else { return Ok(false) };
+        let mut tokens = tokens.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = tokens.get(n).map(|token| token.place.clone()) else { return Ok(false) };
+        let others = tokens.iter().enumerate().filter(|(at, _)| *at != n).map(|(_, token)| token);
+        let digests = digests(&place, text, others)?;
+        let new = tokens[n].digests != digests;
+        tokens[n].digests = digests;
+        Ok(new)
     }
 
     /// Who presents `token`. Takes the same time for every token that is not known.
@@ -210,13 +211,39 @@ impl Auth {
         };
         let digest: [u8; 32] = Sha256::digest(token?).into();
         let mut found = None;
-        for known in tokens {
-            if bool::from(known.digest.ct_eq(&digest)) {
-                found = Some(known.caller.clone());
+        for known in tokens.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            for one in &known.digests {
+                if bool::from(one.ct_eq(&digest)) {
+                    found = Some(known.caller.clone());
+                }
             }
         }
         found
     }
+}
+
+/// The tokens that a file holds, one or two, none of which is one of `others`.
+fn digests<'t>(
+    place: &str,
+    text: &str,
+    others: impl Iterator<Item = &'t Token> + Clone,
+) -> Result<Vec<[u8; 32]>, Invalid> {
+    let refuse = |why: String| Err(Invalid::new(place.to_owned(), why));
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let fits = |line: &&str| line.len() >= MIN_LENGTH && line.chars().all(|c| c.is_ascii_graphic());
+    if !(1..=2).contains(&lines.len()) || !lines.iter().all(fits) {
+        return refuse(format!(
+            "must hold one token of at least {MIN_LENGTH} printable ASCII characters (`openssl rand -hex 32` makes \
+             a good one), or the old and the new one, one a line; it holds {} bytes in {} lines",
+            text.trim().len(),
+            lines.len()
+        ));
+    }
+    let digests: Vec<[u8; 32]> = lines.iter().map(|line| Sha256::digest(line).into()).collect();
+    if others.flat_map(|token| &token.digests).any(|theirs| digests.contains(theirs)) {
+        return refuse("holds the token of another entry: give each its own".into());
+    }
+    Ok(digests)
 }
 
 impl Caller {

@@ -33,6 +33,7 @@ use crate::checkin;
 use crate::lifecycle::{Bar, Loops};
 use crate::metrics::Metrics;
 use crate::reservation::routing::Routes;
+use crate::secret::watch::Rack;
 use crate::store::Store;
 use auth::Scope;
 use axum::Router;
@@ -74,6 +75,8 @@ pub struct App {
     pub board: Board,
     /// Why this process must not coordinate, if so.
     pub bar: Arc<Bar>,
+    /// Whose secrets are read again when their files change.
+    pub secrets: Rack,
 }
 
 /// Routes and their documentation, one group a scope.

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The longest a request may take, its body included.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Asked by machines all day.
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 /// On every answer. Nothing from elsewhere is loaded, no page is framed, no form leaves.
 const HEADERS: [(&str, &str); 3] = [
     (
@@ -72,6 +75,10 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
         Some(told) if status >= 500 => {
             let cause = told.cause.unwrap_or_default();
             tracing::warn!(%method, route, status, took_ms, cause, "{method} {route} answered {status}: {cause}");
+        }
+        // Asked every few seconds by whoever looks after the process, with the same answer.
+        _ if PROBES.contains(&route) => {
+            tracing::trace!(%method, route, status, took_ms, "{method} {route} answered {status}");
         }
         _ => tracing::debug!(%method, route, status, took_ms, "{method} {route} answered {status}"),
     }

@@ -10,6 +10,7 @@
 use super::sight::Sight;
 use crate::clock;
 use crate::lifecycle::{Bar, Pulse};
+use crate::reservation::routing::Card;
 use crate::store::{Claim, OwnBeat, ReplicaRow, Roll, Session};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -150,7 +151,7 @@ pub struct Beat {
     session: Session,
     id: String,
     incarnation: String,
-    alerters: Vec<String>,
+    alerters: Vec<Card>,
     watched: Watched,
     bar: Arc<Bar>,
     mark: watch::Receiver<Sight>,
@@ -172,7 +173,7 @@ pub struct BeatParts {
     /// Random per process.
     pub incarnation: String,
     /// The alerters that it has.
-    pub alerters: Vec<String>,
+    pub alerters: Vec<Card>,
     /// What the watch loop writes.
     pub watched: Watched,
     /// What keeps a second process from leading.

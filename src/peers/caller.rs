@@ -113,7 +113,8 @@ impl Caller {
             nonce: std::mem::take(&mut self.nonce),
             said: self.speaker.said(clock::boot_ms()),
         };
-        let signed = frame::request(&self.secret, &heartbeat);
+        let secret = self.secret.value();
+        let signed = frame::request(&secret, &heartbeat);
         let url = self.peer.url.join(frame::PATH).map_err(|e| Failure::Other(e.to_string()))?;
         let request = self
             .client
@@ -144,8 +145,7 @@ impl Caller {
             other => return Err(Failure::Other(format!("it answers {}", other.as_u16()))),
         }
         let answer = Signed { body, signature };
-        let accepted =
-            frame::accept_reply(&self.secret, &self.own, &self.peer.id, &signed.signature, &answer);
+        let accepted = frame::accept_reply(&secret, &self.own, &self.peer.id, &signed.signature, &answer);
         match accepted {
             Ok(heartbeat) => {
                 self.nonce = heartbeat.nonce;

@@ -146,15 +146,16 @@ fn secret(text: Option<String>, file: Option<PathBuf>, env: Lookup<'_>) -> Resul
             }
         },
     };
-    let secret = Secret::read(field, source, env)?;
-    let length = secret.expose().chars().count();
-    if length < MIN_SECRET {
-        return Err(Invalid::new(
-            field,
-            format!("holds {length} characters and could be guessed: make one with `openssl rand -hex 32`"),
-        ));
+    Secret::read(field, source, long_enough, env)
+}
+
+fn long_enough(text: &str) -> Result<(), String> {
+    match text.chars().count() {
+        length if length < MIN_SECRET => Err(format!(
+            "holds {length} characters and could be guessed: make one with `openssl rand -hex 32`"
+        )),
+        _ => Ok(()),
     }
-    Ok(secret)
 }
 
 /// All replicas, ordered by id, this one among them.

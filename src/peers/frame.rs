@@ -12,7 +12,7 @@
 //! so strangers fill nothing.
 
 use super::sight::Said;
-use crate::secret::Secret;
+use crate::secret::Value;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -121,7 +121,7 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
-fn sign(secret: &Secret, heartbeat: &Heartbeat, domain: &[u8], bound_to: &[u8]) -> Signed {
+fn sign(secret: &Value, heartbeat: &Heartbeat, domain: &[u8], bound_to: &[u8]) -> Signed {
     // Strings and numbers: there is nothing that JSON could not hold.
     let body = serde_json::to_vec(heartbeat).unwrap_or_default();
     let tag = mac(secret.expose().as_bytes(), &[domain, bound_to, &body]).finalize().into_bytes();
@@ -129,7 +129,7 @@ fn sign(secret: &Secret, heartbeat: &Heartbeat, domain: &[u8], bound_to: &[u8]) 
 }
 
 fn open(
-    secret: &Secret,
+    secret: &Value,
     body: &[u8],
     signature: &str,
     domain: &[u8],
@@ -144,12 +144,12 @@ fn open(
 }
 
 /// A request, ready to be posted.
-pub fn request(secret: &Secret, heartbeat: &Heartbeat) -> Signed {
+pub fn request(secret: &Value, heartbeat: &Heartbeat) -> Signed {
     sign(secret, heartbeat, REQUEST, b"")
 }
 
 /// The reply to the request of this signature.
-pub fn reply(secret: &Secret, heartbeat: &Heartbeat, to_signature: &str) -> Signed {
+pub fn reply(secret: &Value, heartbeat: &Heartbeat, to_signature: &str) -> Signed {
     sign(secret, heartbeat, REPLY, to_signature.as_bytes())
 }
 
@@ -158,7 +158,7 @@ pub fn reply(secret: &Secret, heartbeat: &Heartbeat, to_signature: &str) -> Sign
 /// # Errors
 /// Why it is not believed.
 pub fn accept_reply(
-    secret: &Secret,
+    secret: &Value,
     own: &str,
     peer: &str,
     to_signature: &str,
@@ -204,7 +204,7 @@ impl Gate {
     ///
     /// # Errors
     /// Why it is not believed; then nothing has changed.
-    pub fn accept(&mut self, secret: &Secret, signed: &Signed, boot_ms: i64) -> Result<Heartbeat, Rejected> {
+    pub fn accept(&mut self, secret: &Value, signed: &Signed, boot_ms: i64) -> Result<Heartbeat, Rejected> {
         let heartbeat = open(secret, &signed.body, &signed.signature, REQUEST, b"")?;
         if heartbeat.to != self.own {
             return Err(Rejected::Receiver);

@@ -1,7 +1,9 @@
 //! Takes heartbeats, on an address of its own.
 //!
 //! Promises: one path, one method, bodies to 16 kB, 5 s a request; what is not believed is 401 with a nonce
-//! for the next try, counted, and changes nothing. Connections, their limits and their end are the matter of
+//! for the next try, counted, and changes nothing. When the secret has changed, what is signed by the one before
+//! is believed for another 10 minutes, and answered under it: mounted files change on one replica after the other.
+//! Connections, their limits and their end are the matter of
 //! the server that this router is given to.
 
 use super::ear::Ear;
@@ -10,7 +12,7 @@ use super::sight::Said;
 use super::speaker::Speaker;
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::secret::Secret;
+use crate::secret::{Secret, Value};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -24,6 +26,9 @@ use tower_http::timeout::TimeoutLayer;
 
 /// A request, its body included.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a secret is believed after it was replaced.
+const EARLIER_MS: i64 = 600_000;
 
 /// Strangers may knock as often as they like: the log says so once a minute.
 const LOG_EVERY_MS: i64 = 60_000;
@@ -61,11 +66,11 @@ async fn heartbeat(State(listener): State<Arc<Listener>>, headers: HeaderMap, bo
     let boot_ms = clock::boot_ms();
     let (outcome, nonce) = {
         let mut gate = listener.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = gate.accept(&listener.secret, &signed, boot_ms);
+        let outcome = listener.open(&mut gate, &signed, boot_ms);
         (outcome, gate.nonce(boot_ms, uuid::Uuid::new_v4().into_bytes()))
     };
     match outcome {
-        Ok(heartbeat) => {
+        Ok((heartbeat, secret)) => {
             listener.ear.hear(&heartbeat.from, Said { heard_boot_ms: boot_ms, ..heartbeat.said });
             let answer = Heartbeat {
                 from: listener.own.clone(),
@@ -73,7 +78,7 @@ async fn heartbeat(State(listener): State<Arc<Listener>>, headers: HeaderMap, bo
                 nonce,
                 said: listener.speaker.said(boot_ms),
             };
-            let answer = frame::reply(&listener.secret, &answer, &signed.signature);
+            let answer = frame::reply(&secret, &answer, &signed.signature);
             let json = (header::CONTENT_TYPE, "application/json".to_owned());
             let headers = [json, (header::HeaderName::from_static(SIGNATURE), answer.signature)];
             (headers, answer.body).into_response()
@@ -88,6 +93,17 @@ async fn heartbeat(State(listener): State<Arc<Listener>>, headers: HeaderMap, bo
 }
 
 impl Listener {
+    /// What is heard, and the secret that it is signed by.
+    fn open(&self, gate: &mut Gate, signed: &Signed, boot_ms: i64) -> Result<(Heartbeat, Value), Rejected> {
+        for secret in self.secret.values_since(boot_ms - EARLIER_MS) {
+            match gate.accept(&secret, signed, boot_ms) {
+                Err(Rejected::Signature) => {}
+                outcome => return outcome.map(|heartbeat| (heartbeat, secret)),
+            }
+        }
+        Err(Rejected::Signature)
+    }
+
     fn log(&self, rejected: Rejected, boot_ms: i64) {
         // Each caller's first comes without one.
         if rejected == Rejected::Nonce {

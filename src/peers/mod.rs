@@ -120,7 +120,7 @@ pub fn start(parts: Parts, tasks: &mut Tasks) -> Peers {
         session: parts.store.session(),
         id: own.clone(),
         incarnation: incarnation.clone(),
-        alerters: parts.routes.names(),
+        alerters: parts.routes.cards().to_vec(),
         watched: watched.clone(),
         bar: parts.bar,
         mark: parts.mark,

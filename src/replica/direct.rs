@@ -1,7 +1,7 @@
 //! The alerters of the configuration as the way to tell without the database, and what the loops find handed on
 //! to those who need it without the database.
 
-use crate::alert::{Alerter, Delivery, Outcome};
+use crate::alert::{Alerter, Context, Delivery, Outcome};
 use crate::clock;
 use crate::coordinator::Witness;
 use crate::peers::direct::{Direct, Standing, Unwritten};
@@ -31,11 +31,12 @@ pub(super) fn name_of_database(url: &str) -> String {
 pub(super) struct Alerters {
     alerters: Vec<Arc<dyn Alerter>>,
     targets: Vec<Target>,
+    context: Context,
 }
 
 impl Alerters {
-    pub(super) fn new(alerters: &[Arc<dyn Alerter>], routes: &Routes) -> Self {
-        Self { alerters: alerters.to_vec(), targets: routes.defaults(&[], None) }
+    pub(super) fn new(alerters: &[Arc<dyn Alerter>], routes: &Routes, context: Context) -> Self {
+        Self { alerters: alerters.to_vec(), targets: routes.defaults(&[], None), context }
     }
 }
 
@@ -53,7 +54,7 @@ impl Direct for Alerters {
         Box::pin(async move {
             let alerter = self.alerters.iter().find(|a| a.name() == target.alerter);
             let Some(alerter) = alerter else { return Err("there is no such alerter".into()) };
-            let (recipient, notice) = (target.recipient.clone(), notice.clone());
+            let (recipient, notice) = (target.recipient.clone(), self.context.linked(notice.clone()));
             let delivery = Delivery { idem_key: idem_key.to_owned(), recipient, notice };
             match alerter.send(&delivery).await {
                 Outcome::Accepted => Ok(()),

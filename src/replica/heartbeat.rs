@@ -21,9 +21,10 @@ impl Url {
     }
 
     async fn call(&self) -> Result<(), String> {
-        let host = url::Url::parse(self.url.expose()).ok();
+        let url = self.url.value();
+        let host = url::Url::parse(url.expose()).ok();
         let host = host.as_ref().and_then(url::Url::host_str).unwrap_or("?");
-        match self.client.get(self.url.expose()).timeout(LIMIT).send().await {
+        match self.client.get(url.expose()).timeout(LIMIT).send().await {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(format!("{host} answered {}", answer.status())),
             Err(e) if e.is_timeout() => Err(format!("{host} did not answer within {} s", LIMIT.as_secs())),

@@ -6,7 +6,8 @@
 //! - a check-in received by its deadline never alerts; exactly at the deadline is in time;
 //! - nothing is told while snoozed; what is still wrong at the end of the snooze, or was mended during it, is told then;
 //! - one reminder however many intervals passed unattended, as a restart must not repeat pages;
-//! - every miss is told, when decided at or after the `due_ms` of the decision before.
+//! - every miss is told, when decided at or after the `due_ms` of the decision before;
+//! - two different incidents never share reason, run and `own_ms`, whatever was snoozed, edited or away between them.
 //!
 //! Races and their answers:
 //! - A check-in received before its deadline but stored after the alert: the incident resolves as recovered.
@@ -98,6 +99,9 @@ pub enum Action {
         reason: Reason,
         /// The exact deadline missed, the failure's receipt, the run's limit.
         deadline_ms: i64,
+        /// The same moment as the job's own settings and runs give it, moved by no snooze and no outage. It names the
+        /// incident to its receivers, and so must not depend on what GoTel itself has gone through since.
+        own_ms: i64,
         /// The run, if one is named.
         rid: Option<String>,
         /// When to tell again; None = never.
@@ -197,6 +201,7 @@ fn tell(settings: &Settings, causes: &Causes<'_>, now_ms: i64, actions: &mut Vec
     actions.push(Action::Open {
         reason: cause.reason,
         deadline_ms: cause.deadline_ms,
+        own_ms: cause.own_ms,
         rid: cause.rid.map(str::to_owned),
         next_remind_ms,
         after_outage: cause.moved_by,

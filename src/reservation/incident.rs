@@ -1,8 +1,8 @@
 //! Incidents: what went wrong, and what is told about it.
 //!
 //! Promises: each word reads back as what it was written from, and the key under which receivers fold an incident's
-//! notices follows from the job and the missed deadline alone, so an incident whose row was lost in a fail-over
-//! and made again is the same incident to them.
+//! notices follows from the job and the missed deadline alone (its own: an outage or a snooze that moved it is not
+//! part of that), so an incident whose row was lost in a fail-over and made again is the same incident to them.
 
 use sha2::{Digest, Sha256};
 
@@ -151,13 +151,24 @@ impl Ending {
 
 /// The key under which receivers fold an incident's notices: `gotel/` and 64 hex digits (70 characters; PagerDuty
 /// allows 255). Each part goes into the SHA-256 with its length, so no two sets of parts can be confused.
-pub fn dedup_key(install_id: &str, app: &str, component: &str, deadline_ms: i64) -> String {
+/// `cause`: what else it is about, where the deadline does not say it.
+pub fn dedup_key(
+    install_id: &str,
+    app: &str,
+    component: &str,
+    deadline_ms: i64,
+    cause: Option<&str>,
+) -> String {
     let mut hash = Sha256::new();
-    for part in [install_id, app, component] {
+    let part = |hash: &mut Sha256, part: &str| {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
-    }
+    };
+    [install_id, app, component].into_iter().for_each(|text| part(&mut hash, text));
     hash.update(deadline_ms.to_be_bytes());
+    if let Some(cause) = cause {
+        part(&mut hash, cause);
+    }
     format!("gotel/{}", hex::encode(hash.finalize()))
 }
 
@@ -187,8 +198,8 @@ mod tests {
 
     #[test]
     fn the_key_is_stable_and_short() {
-        let key = dedup_key("install", "billing", "nightly", 1_700_000_000_000);
-        assert_eq!(key, dedup_key("install", "billing", "nightly", 1_700_000_000_000));
+        let key = dedup_key("install", "billing", "nightly", 1_700_000_000_000, None);
+        assert_eq!(key, dedup_key("install", "billing", "nightly", 1_700_000_000_000, None));
         assert_eq!(key.len(), 70);
         assert!(key.starts_with("gotel/"));
     }
@@ -196,10 +207,12 @@ mod tests {
     #[test]
     fn anything_different_gives_another_key() {
         let keys = [
-            dedup_key("i", "ab", "c", 1),
-            dedup_key("i", "a", "bc", 1),
-            dedup_key("ia", "b", "c", 1),
-            dedup_key("i", "ab", "c", 2),
+            dedup_key("i", "ab", "c", 1, None),
+            dedup_key("i", "a", "bc", 1, None),
+            dedup_key("ia", "b", "c", 1, None),
+            dedup_key("i", "ab", "c", 2, None),
+            dedup_key("i", "ab", "c", 1, Some("")),
+            dedup_key("i", "ab", "c", 1, Some("overrun/1")),
         ];
         for (n, key) in keys.iter().enumerate() {
             assert!(!keys[..n].contains(key));

@@ -13,6 +13,19 @@ pub const DEFAULT: &str =
 /// Longest rendered message, in characters: a template may name a long value many times.
 pub const RENDERED_MAX: usize = 10_000;
 
+/// Address of a page of the GoTel that people reach at `base`. A name may hold any character: each is one segment.
+pub fn page(base: &str, segments: &[&str]) -> String {
+    match url::Url::parse(base) {
+        Ok(mut url) => {
+            if let Ok(mut path) = url.path_segments_mut() {
+                path.pop_if_empty().extend(segments);
+            }
+            url.into()
+        }
+        Err(_) => base.to_owned(),
+    }
+}
+
 /// Values of the placeholders, as text.
 #[derive(Debug, Clone, Default)]
 pub struct Values {

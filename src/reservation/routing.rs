@@ -3,7 +3,7 @@
 use super::Settings;
 
 /// What the rules need to know of a configured alerter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Card {
     /// Its name in the configuration.
     pub name: String,
@@ -27,24 +27,37 @@ pub struct Target {
     pub recipient: String,
 }
 
-/// All configured alerters.
+/// All configured alerters, and what is known of those that only other replicas have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Routes(Vec<Card>);
+pub struct Routes {
+    own: Vec<Card>,
+    elsewhere: Vec<Card>,
+}
 
 impl Routes {
     /// The alerters as configured, in order.
     pub fn new(cards: Vec<Card>) -> Self {
-        Self(cards)
+        Self { own: cards, elsewhere: Vec::new() }
+    }
+
+    /// The same, knowing the alerters of other replicas: what names one is planned as that replica would.
+    pub fn with_elsewhere(&self, cards: Vec<Card>) -> Self {
+        Self { own: self.own.clone(), elsewhere: cards }
+    }
+
+    /// The alerters as configured, in order.
+    pub fn cards(&self) -> &[Card] {
+        &self.own
     }
 
     /// Their names.
     pub fn names(&self) -> Vec<String> {
-        self.0.iter().map(|c| c.name.clone()).collect()
+        self.own.iter().map(|c| c.name.clone()).collect()
     }
 
-    /// The alerter of this name.
+    /// The alerter of this name; its own comes before another replica's.
     pub fn card(&self, name: &str) -> Option<&Card> {
-        self.0.iter().find(|c| c.name == name)
+        self.own.iter().chain(&self.elsewhere).find(|c| c.name == name)
     }
 
     /// Whether the alerter's receiver folds by key.
@@ -69,11 +82,12 @@ impl Routes {
 
     /// The default alerters' targets, leaving `except` out if there is any other. `addresses` may be empty.
     pub fn defaults(&self, addresses: &[String], except: Option<&str>) -> Vec<Target> {
-        let usable: Vec<_> = self.0.iter().filter(|c| c.default && Some(c.name.as_str()) != except).collect();
+        let usable: Vec<_> =
+            self.own.iter().filter(|c| c.default && Some(c.name.as_str()) != except).collect();
         let usable = if usable.is_empty() {
             // Better over a channel that was not meant for it, or over the ailing one, than not at all.
-            let others: Vec<_> = self.0.iter().filter(|c| Some(c.name.as_str()) != except).collect();
-            if others.is_empty() { self.0.iter().collect() } else { others }
+            let others: Vec<_> = self.own.iter().filter(|c| Some(c.name.as_str()) != except).collect();
+            if others.is_empty() { self.own.iter().collect() } else { others }
         } else {
             usable
         };
@@ -130,7 +144,7 @@ mod tests {
             notify: text(notify),
             ..Draft::default()
         };
-        let known = ["mail", "pager", "chat", "gone"].map(String::from);
+        let known = ["mail", "pager", "chat", "gone", "far"].map(String::from);
         Settings::parse(&draft, &known, 0).unwrap()
     }
 
@@ -152,6 +166,25 @@ mod tests {
     #[test]
     fn named_alerters_replace_the_default_ones() {
         assert_eq!(names(&routes().targets(&settings(&["pager"], &["a@example.org"]))), ["pager:"]);
+    }
+
+    #[test]
+    fn an_alerter_that_only_another_replica_has_is_planned_as_it_would_and_is_no_default() {
+        let far = Card { fallback: vec!["far@example.org".into()], ..card("far", true, true) };
+        let other = Card { folds: false, ..card("pager", false, false) };
+        let routes = routes().with_elsewhere(vec![Card { folds: true, ..far }, other]);
+        let named = |notify: &[&str]| {
+            let settings = settings(&["far"], notify);
+            names(&routes.targets(&settings))
+        };
+        assert_eq!(named(&["a@example.org"]), ["far:a@example.org"]);
+        assert_eq!(named(&["Jim"]), ["far:far@example.org"]);
+        assert!(routes.folds("far") && routes.folds("pager"), "its own comes first");
+        assert_eq!(
+            names(&routes.targets(&settings(&[], &["a@example.org"]))),
+            ["mail:a@example.org", "chat:"]
+        );
+        assert_eq!(routes.names(), ["mail", "pager", "chat"]);
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //!   endpoint has become the one that serves.
 //! - With a single endpoint the same happens, and its name is looked up anew at each connect (the driver keeps
 //!   no addresses): a name that was pointed at another server is followed.
+//! - User, password and parameters of the URLs may change while the process runs: connections that are made from
+//!   then on use them. Servers and database may not: that would be another place, and a matter for a restart.
 //!
 //! Does not promise: to go back to an earlier endpoint by itself, or to find out whether two servers that hold
 //! the same installation replicate to each other.
@@ -16,16 +18,21 @@
 use super::error::{Result, StoreError};
 use super::session::{CONNECT_LIMIT, sql};
 use super::{Inner, pool};
+use crate::clock;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::any::AnyConnectOptions;
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-/// How long one of several endpoints may take. Shorter than any operation's limit, longer than ten round trips
-/// around the world.
-const EACH_LIMIT: Duration = Duration::from_millis(1500);
+/// How long one of several endpoints may take, at first and at most. At first shorter than any operation's limit, so
+/// that the next one is found within it; doubled after each round in which no endpoint answered, as all of them may be
+/// far away.
+const EACH_FIRST: Duration = Duration::from_millis(1500);
+const EACH_MOST: Duration = Duration::from_millis(6000);
 
 /// A connection that is known to be clean, and what it was made under.
 pub(super) struct Link {
@@ -38,16 +45,33 @@ pub(super) struct Link {
 pub(super) struct Endpoints {
     list: Vec<Endpoint>,
     place: Mutex<Place>,
+    /// How many looks in a row met silence.
+    silent: AtomicUsize,
 }
 
 struct Endpoint {
-    options: AnyConnectOptions,
+    way: RwLock<Way>,
     /// Host and port: what may be shown of it.
     shown: String,
     /// Whether it was seen to hold this installation.
     known: AtomicBool,
     /// Whether it was told that it does not.
     told: AtomicBool,
+}
+
+/// How one of them is connected to.
+struct Way {
+    url: SecretString,
+    options: AnyConnectOptions,
+}
+
+impl Way {
+    fn parse(url: &str) -> Result<Self> {
+        // The URL may hold a password: the driver's message is not passed on.
+        let options = AnyConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Schema("database-url is not a valid URL".into()))?;
+        Ok(Self { url: url.into(), options })
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +115,21 @@ impl Place {
 struct Look<'e> {
     endpoints: &'e Endpoints,
     at: usize,
+    since_us: i64,
+    answered: bool,
     well: bool,
 }
 
 impl Drop for Look<'_> {
     fn drop(&mut self) {
+        let Endpoints { list, silent, .. } = self.endpoints;
         if !self.well {
-            self.endpoints.place().pass_over(self.at, self.endpoints.list.len());
+            self.endpoints.place().pass_over(self.at, list.len());
+        }
+        if !self.answered {
+            silent.fetch_add(1, Ordering::Relaxed);
+        } else if self.well && clock::since_us(self.since_us) < EACH_FIRST / 2 {
+            silent.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -106,21 +138,58 @@ impl Endpoints {
     /// Those of `urls`, which are of one dialect.
     pub(super) fn new(urls: &[String]) -> Result<Self> {
         let list = urls.iter().map(|url| {
-            // The URL may hold a password: the driver's message is not passed on.
-            let options = AnyConnectOptions::from_str(url)
-                .map_err(|_| StoreError::Schema("database-url is not a valid URL".into()))?;
             Ok(Endpoint {
-                options,
+                way: RwLock::new(Way::parse(url)?),
                 shown: shown(url),
                 known: AtomicBool::new(false),
                 told: AtomicBool::new(false),
             })
         });
-        Ok(Self { list: list.collect::<Result<_>>()?, place: Mutex::default() })
+        Ok(Self { list: list.collect::<Result<_>>()?, place: Mutex::default(), silent: AtomicUsize::new(0) })
+    }
+
+    /// Other users and passwords for the same servers. Ok(false): nothing is new.
+    pub(super) fn renew(&self, urls: &[String]) -> std::result::Result<bool, String> {
+        const WRONG: &str = "is not a valid URL: write mysql://user:password@host/database, special characters of \
+                             the password percent-encoded";
+        let same = |(endpoint, url): (&Endpoint, &String)| {
+            let way = endpoint.way.read().unwrap_or_else(PoisonError::into_inner);
+            where_to(way.url.expose_secret()) == where_to(url)
+        };
+        if urls.len() != self.list.len() || !self.list.iter().zip(urls).all(same) {
+            return Err("names another server or database than at the start: put the old one back with a new user or \
+                        password, or restart GoTel to move"
+                .into());
+        }
+        // The driver looks at the rest of a URL only when it connects.
+        let parse = |url: &String| match MySqlConnectOptions::from_str(url) {
+            Ok(_) => Way::parse(url).map_err(|_| WRONG),
+            Err(_) => Err(WRONG),
+        };
+        let ways = urls.iter().map(parse);
+        let ways: Vec<Way> = ways.collect::<std::result::Result<_, _>>()?;
+        let mut new = false;
+        for (endpoint, way) in self.list.iter().zip(ways) {
+            let mut now = endpoint.way.write().unwrap_or_else(PoisonError::into_inner);
+            new |= now.url.expose_secret() != way.url.expose_secret();
+            *now = way;
+        }
+        Ok(new)
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is another one to go to.
+    pub(super) fn are_several(&self) -> bool {
+        self.list.len() > 1
+    }
+
+    /// How long each of several may take now.
+    fn each(&self) -> Duration {
+        let rounds = self.silent.load(Ordering::Relaxed) / self.list.len();
+        EACH_MOST.min(EACH_FIRST * (1 << rounds.min(4)))
     }
 
     /// Whether a connection may still be used.
@@ -161,12 +230,15 @@ impl Inner {
     async fn look_around(&self) -> Result<Link> {
         let endpoints = &self.endpoints;
         let (count, start) = (endpoints.list.len(), endpoints.place().start);
-        let limit = if count > 1 { EACH_LIMIT } else { CONNECT_LIMIT };
+        let limit = if endpoints.are_several() { endpoints.each() } else { CONNECT_LIMIT };
         let mut failures = Vec::new();
         for at in (0..count).map(|n| (start + n) % count) {
-            let mut look = Look { endpoints, at, well: false };
+            let mut look = Look { endpoints, at, since_us: clock::boot_us(), answered: false, well: false };
             let outcome = match tokio::time::timeout(limit, self.connect_to(at)).await {
-                Ok(outcome) => outcome,
+                Ok(outcome) => {
+                    look.answered = true;
+                    outcome
+                }
                 Err(_) => Err(StoreError::Timeout(limit, "connect")),
             };
             match outcome {
@@ -188,12 +260,14 @@ impl Inner {
 
     async fn connect_to(&self, at: usize) -> Result<AnyConnection> {
         let endpoint = &self.endpoints.list[at];
-        let mut conn = AnyConnection::connect_with(&endpoint.options).await?;
+        let options = endpoint.way.read().unwrap_or_else(PoisonError::into_inner).options.clone();
+        let mut conn = AnyConnection::connect_with(&options).await?;
         for statement in self.dialect.session_setup() {
             (&mut conn).execute(AssertSqlSafe(statement)).await?;
         }
         if let Some(question) = self.dialect.read_only() {
-            let row = sql(format!("SELECT {question}")).fetch_one(&mut conn).await?;
+            // Not prepared: that would be one more trip.
+            let row = (&mut conn).fetch_one(AssertSqlSafe(format!("SELECT {question}"))).await?;
             if row.try_get::<i64, _>(0)? != 0 {
                 return Err(StoreError::ReadOnly("read_only is set".into()));
             }
@@ -232,6 +306,12 @@ impl Inner {
     }
 }
 
+/// The part of a URL that says which database it is; None: it is none.
+fn where_to(url: &str) -> Option<(String, Option<u16>, String)> {
+    let url = url::Url::parse(url).ok()?;
+    Some((url.host_str()?.to_owned(), url.port().or(Some(3306)), url.path().to_owned()))
+}
+
 /// Host and port of a URL: nothing else of it may be shown.
 fn shown(url: &str) -> String {
     match url::Url::parse(url) {
@@ -247,6 +327,21 @@ fn shown(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_that_are_all_silent_are_given_more_time_and_those_that_answer_soon_less() {
+        let urls = ["mysql://a/x", "mysql://b/x"].map(str::to_owned);
+        sqlx::any::install_default_drivers();
+        let endpoints = Endpoints::new(&urls).unwrap();
+        let look = |answered: bool, well: bool| {
+            let since_us = clock::boot_us();
+            drop(Look { endpoints: &endpoints, at: 0, since_us, answered, well });
+            endpoints.each().as_millis()
+        };
+        assert_eq!([(); 6].map(|()| look(false, false)), [1500, 3000, 3000, 6000, 6000, 6000]);
+        assert_eq!(look(true, false), 6000, "a refusal says nothing of the way there");
+        assert_eq!(look(true, true), 1500);
+    }
 
     #[test]
     fn the_next_look_begins_behind_the_endpoint_that_failed_and_comes_round() {
@@ -284,6 +379,29 @@ mod tests {
         alone.serve(0);
         assert!(alone.leave(0, 0, 1));
         assert_eq!((alone.start, alone.epoch), (0, 1), "its name is looked up again");
+    }
+
+    #[test]
+    fn user_password_and_parameters_may_change_and_the_place_may_not() {
+        sqlx::any::install_default_drivers();
+        let urls = |all: &[&str]| all.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+        let endpoints = Endpoints::new(&urls(&["mysql://a:hush@db-1/gotel", "mysql://db-2/gotel"])).unwrap();
+        let renew = |all: &[&str]| endpoints.renew(&urls(all));
+        assert_eq!(renew(&["mysql://a:hush@db-1/gotel", "mysql://db-2/gotel"]), Ok(false));
+        assert_eq!(renew(&["mysql://b:new@db-1/gotel", "mysql://db-2/gotel?ssl-mode=REQUIRED"]), Ok(true));
+        let now = endpoints.list[0].way.read().unwrap().url.clone();
+        for other in [
+            &["mysql://b:hush@db-1/gotel"][..],
+            &["mysql://b:hush@db-3/gotel", "mysql://db-2/gotel"],
+            &["mysql://b:hush@db-1:3307/gotel", "mysql://db-2/gotel"],
+            &["mysql://b:hush@db-1/other", "mysql://db-2/gotel"],
+            &["hush", "mysql://db-2/gotel"],
+            &["mysql://b:hush@db-1/gotel?ssl-mode=hush", "mysql://db-2/gotel"],
+        ] {
+            let why = renew(other).unwrap_err();
+            assert!(!why.contains("hush"), "{why}");
+        }
+        assert_eq!(endpoints.list[0].way.read().unwrap().url.expose_secret(), now.expose_secret());
     }
 
     #[test]

@@ -18,6 +18,15 @@ pub(super) fn free(now: &str, rest_ms: i64) -> String {
     )
 }
 
+/// Since when a row of `delivery d` waits at `now`; NULL while it is held. One that was tried is as old as it is; one
+/// that is to wait is not old before its time.
+pub(super) fn waits_since(now: &str) -> String {
+    let (free, aged) = (free(now, 0), AGED_FROM.replace('?', now));
+    format!(
+        "CASE WHEN {free} THEN CASE WHEN d.attempts = 0 AND d.next_ms > {aged} THEN d.next_ms ELSE {aged} END END"
+    )
+}
+
 /// From when the age of a row of `delivery d` counts, at the time that is bound: from its making, or from the
 /// end of the snooze that held it.
 pub(super) const AGED_FROM: &str = "COALESCE((SELECT CASE WHEN r.snooze_until_ms > d.created_ms AND \

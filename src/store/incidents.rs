@@ -140,10 +140,13 @@ pub(super) async fn withdraw_decided<'s>(
     decided: impl Iterator<Item = (&'s str, &'s str)>,
 ) -> Result<()> {
     let prefix = open_key(SystemKind::Undecidable, "");
-    let first = "SELECT open_key FROM incident WHERE open_key >= ? AND open_key < ? LIMIT 1000";
-    let end = format!("{}0", prefix.trim_end_matches('/'));
+    let dialect = tx.inner().dialect;
+    let word = |text: &str| dialect.word(text);
+    let (first, end) = (word(&prefix), word(&format!("{}0", prefix.trim_end_matches('/'))));
+    let text =
+        format!("SELECT open_key FROM incident WHERE open_key >= {first} AND open_key < {end} LIMIT 1000");
     let mut open = HashSet::new();
-    for row in tx.all(sql(first).bind(prefix).bind(end)).await? {
+    for row in tx.all_plain(text).await? {
         open.insert(row.try_get::<String, _>(0)?);
     }
     if open.is_empty() {
@@ -177,7 +180,7 @@ pub(super) async fn report(tx: &mut Tx, now: i64, report: &SystemReport) -> Resu
     };
     let install = tx.inner().install_id.get().cloned().unwrap_or_default();
     // Of the whole name: two long ones may begin alike.
-    let dedup_key = incident::dedup_key(&install, "gotel", &name, report.since_ms);
+    let dedup_key = incident::dedup_key(&install, "gotel", &name, report.since_ms, None);
     let component: String = name.chars().take(150).collect();
     tx.run(
         sql("INSERT INTO incident (id, open_key, reservation_id, gen, app, component, reason, rid, dedup_key, \

@@ -2,21 +2,22 @@
 //!
 //! Promises: a [`Leading`] exists only for a (term, token) that this process put into the row itself: its
 //! token was drawn in a [`Claim`], which nothing else makes, and a statement that names both has matched the
-//! row. A transaction that begins with `fence` is not begun once the holder's belief has run out by its boot
-//! clock, and commits nothing once anybody else has taken over, whatever the clocks do, because it writes the
-//! same row under `WHERE term = ? AND token = ?`.
+//! row. A transaction that begins with `check_belief` is not begun once the holder's belief has run out by its boot
+//! clock; one that ends with `fence` commits nothing once anybody else has taken over, whatever the clocks do,
+//! because it writes the same row under its own term and token.
 //!
 //! Does not promise: that the holder is alive or does its work (the coordinator gates its renewals on
 //! work done).
 //!
 //! Races: two candidates: the take-over is a compare-and-set on (term, beat), one wins. A lost reply to
 //! a take-over: the token in the row is ours; [`Session::prove`] writes under it. A deposed holder in the
-//! middle of a transaction: either its fencing write came first (then its effects precede the take-over), or
+//! middle of a transaction: either its fencing write comes first (then its effects precede the take-over), or
 //! it matches no row and everything rolls back. A holder paused in the middle of one: the server ends its
-//! silent session after 10 seconds (`dialect`), and the row's lock with it.
+//! silent session after 10 seconds (`dialect`), and with it the locks of the rows, and of this one if it came so
+//! far. Two transactions of one coordinator: both lock this row last.
 
 use super::error::{Result, StoreError};
-use super::session::{Rule, Session, Tx, sql, transact};
+use super::session::{Rule, Session, Tx, transact};
 use crate::clock;
 use sqlx::Row;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub const COORDINATOR: &str = "coordinator";
 /// How long a lease is good for, and how long its operations may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest one operation may take (T): connect included.
+    /// The longest one operation may take (T). Where a connection must be made first, that may take as long again.
     pub op: Duration,
     /// How long a renewal is good for (V), from when it was sent.
     pub valid_ms: i64,
@@ -122,19 +123,23 @@ impl Leading {
     }
 }
 
+/// A single statement of the lease: in one trip, so that T is enough for a database that is far away. Connecting is
+/// not part of T: belief counts from before it, which is the safe side.
+fn rule(name: &'static str, limit: Duration) -> Rule {
+    Rule::writing(name).within(limit).connecting_apart()
+}
+
 impl Session {
     /// S1: reads the row.
     pub async fn observe(&mut self, scope: &'static str, limit: Duration) -> Result<Observed> {
-        transact!(&mut *self, Rule::reading("lease_observe").within(limit), |tx| {
-            let now = tx.inner().now_expr();
+        let rule = Rule::reading("lease_observe").within(limit).connecting_apart();
+        transact!(&mut *self, rule, |tx| {
+            let (now, scope) = (tx.inner().now_expr(), tx.inner().dialect.word(scope));
             let row = tx
-                .one(
-                    sql(format!(
-                        "SELECT term, beat, holder, token, lease_ms, {now} - renewed_ms AS age_ms, eval_ms \
-                         FROM lease WHERE scope = ?"
-                    ))
-                    .bind(scope),
-                )
+                .one_plain(format!(
+                    "SELECT term, beat, holder, token, lease_ms, {now} - renewed_ms AS age_ms, eval_ms \
+                     FROM lease WHERE scope = {scope}"
+                ))
                 .await?;
             Ok(Observed {
                 term: row.try_get(0)?,
@@ -151,21 +156,19 @@ impl Session {
     /// S3: takes the lease over from exactly the state that was observed. None: somebody was faster.
     pub async fn take(&mut self, claim: &Claim, holder: &str, limits: Limits) -> Result<Option<Leading>> {
         let sent_boot_ms = clock::boot_ms();
-        let taken = transact!(&mut *self, Rule::named("lease_take").within(limits.op).tries(1), |tx| {
-            let now = tx.inner().now_expr();
+        let taken = transact!(&mut *self, rule("lease_take", limits.op), |tx| {
+            let (now, dialect) = (tx.inner().now_expr(), tx.inner().dialect);
+            let (holder, scope) = (dialect.word(holder), dialect.word(claim.scope));
             let done = tx
-                .run(
-                    sql(format!(
-                        "UPDATE lease SET term = term + 1, beat = beat + 1, holder = ?, token = ?, lease_ms = ?, \
-                         renewed_ms = {now}, acquired_ms = {now} WHERE scope = ? AND term = ? AND beat = ?"
-                    ))
-                    .bind(holder.to_owned())
-                    .bind(claim.token.to_string())
-                    .bind(limits.lease_ms)
-                    .bind(claim.scope)
-                    .bind(claim.term - 1)
-                    .bind(claim.from_beat),
-                )
+                .run_plain(format!(
+                    "UPDATE lease SET term = term + 1, beat = beat + 1, holder = {holder}, token = '{}', \
+                     lease_ms = {}, renewed_ms = {now}, acquired_ms = {now} \
+                     WHERE scope = {scope} AND term = {} AND beat = {}",
+                    claim.token,
+                    limits.lease_ms,
+                    claim.term - 1,
+                    claim.from_beat,
+                ))
                 .await?;
             Ok(done.rows_affected() == 1)
         })?;
@@ -175,8 +178,8 @@ impl Session {
     /// S2 for a claim whose answer was lost. [`StoreError::Fenced`]: it did not win, or was lost since.
     pub async fn prove(&mut self, claim: &Claim, limits: Limits) -> Result<Leading> {
         let leading = claim.hold(limits, clock::boot_ms());
-        transact!(&mut *self, Rule::named("lease_prove").within(limits.op).tries(1), |tx| {
-            write_fence(tx, &leading).await
+        transact!(&mut *self, rule("lease_prove", limits.op).tries(2), |tx| {
+            write_fence(tx, &leading, "").await
         })?;
         Ok(leading)
     }
@@ -184,8 +187,8 @@ impl Session {
     /// S2: renews. [`StoreError::Fenced`] when the row is no longer ours.
     pub async fn renew(&mut self, leading: &Leading) -> Result<()> {
         let sent_boot_ms = clock::boot_ms();
-        transact!(&mut *self, Rule::named("lease_renew").within(leading.limits.op).tries(1), |tx| {
-            write_fence(tx, leading).await
+        transact!(&mut *self, rule("lease_renew", leading.limits.op).tries(2), |tx| {
+            write_fence(tx, leading, "").await
         })?;
         leading.until_boot_ms.fetch_max(sent_boot_ms + leading.limits.valid_ms, Ordering::AcqRel);
         Ok(())
@@ -193,13 +196,13 @@ impl Session {
 
     /// S4: gives back what the claim took, if it did, so that another replica need not wait.
     pub async fn release(&mut self, claim: &Claim, limits: Limits) -> Result<()> {
-        transact!(&mut *self, Rule::named("lease_release").within(limits.op).tries(1), |tx| {
-            tx.run(
-                sql("UPDATE lease SET holder = '', beat = beat + 1 WHERE scope = ? AND term = ? AND token = ?")
-                    .bind(claim.scope)
-                    .bind(claim.term)
-                    .bind(claim.token.to_string()),
-            )
+        transact!(&mut *self, rule("lease_release", limits.op).tries(2), |tx| {
+            let scope = tx.inner().dialect.word(claim.scope);
+            tx.run_plain(format!(
+                "UPDATE lease SET holder = '', beat = beat + 1 \
+                 WHERE scope = {scope} AND term = {} AND token = '{}'",
+                claim.term, claim.token
+            ))
             .await?;
             Ok(())
         })
@@ -207,37 +210,38 @@ impl Session {
 
     /// Marks a complete evaluation.
     pub async fn evaluated(&mut self, leading: &Leading) -> Result<()> {
-        transact!(&mut *self, Rule::named("lease_evaluated").within(leading.limits.op).tries(2), |tx| {
-            fence(tx, leading).await?;
+        transact!(&mut *self, rule("lease_evaluated", leading.limits.op).tries(2), |tx| {
+            check_belief(tx, leading)?;
             let now = tx.inner().now_expr();
-            tx.run(sql(format!("UPDATE lease SET eval_ms = {now} WHERE scope = ?")).bind(leading.scope))
-                .await?;
-            Ok(())
+            write_fence(tx, leading, &format!(", eval_ms = {now}")).await
         })
     }
 }
 
-/// The first thing in every coordinator transaction: whether this replica may still believe to lead, and S2.
-pub(super) async fn fence(tx: &mut Tx, leading: &Leading) -> Result<()> {
-    if !leading.is_valid(clock::boot_ms()) {
-        tx.inner().metrics.fenced_out();
-        return Err(StoreError::Fenced);
+/// The first thing in every coordinator transaction: whether this replica may still believe to lead.
+pub(super) fn check_belief(tx: &Tx, leading: &Leading) -> Result<()> {
+    if leading.is_valid(clock::boot_ms()) {
+        return Ok(());
     }
-    write_fence(tx, leading).await
+    tx.inner().metrics.fenced_out();
+    Err(StoreError::Fenced)
 }
 
-/// S2.
-async fn write_fence(tx: &mut Tx, leading: &Leading) -> Result<()> {
-    let now = tx.inner().now_expr();
+/// The last thing in every coordinator transaction: S2. Last, because the row stays locked from here to the commit
+/// only: were it first, renewals would wait for as long as the whole transaction takes on a database that is far away.
+pub(super) async fn fence(tx: &mut Tx, leading: &Leading) -> Result<()> {
+    write_fence(tx, leading, "").await
+}
+
+/// S2, and what else is `set`.
+async fn write_fence(tx: &mut Tx, leading: &Leading, set: &str) -> Result<()> {
+    let (now, scope) = (tx.inner().now_expr(), tx.inner().dialect.word(leading.scope));
     let done = tx
-        .run(
-            sql(format!(
-                "UPDATE lease SET beat = beat + 1, renewed_ms = {now} WHERE scope = ? AND term = ? AND token = ?"
-            ))
-            .bind(leading.scope)
-            .bind(leading.term)
-            .bind(leading.token.clone()),
-        )
+        .run_plain(format!(
+            "UPDATE lease SET beat = beat + 1, renewed_ms = {now}{set} \
+             WHERE scope = {scope} AND term = {} AND token = '{}'",
+            leading.term, leading.token
+        ))
         .await?;
     if done.rows_affected() == 1 {
         return Ok(());

@@ -156,7 +156,7 @@ impl Store {
         let Some(dialect) = dialect else {
             return Err(StoreError::Schema("no database is named".into()));
         };
-        let mut urls: Vec<String> = urls.iter().map(|url| url.replacen("mariadb:", "mysql:", 1)).collect();
+        let mut urls: Vec<String> = urls.iter().map(|url| mysql(url)).collect();
         let (mut file, mut file_lock) = (None, None);
         if let (Dialect::Sqlite, [url]) = (dialect, &mut urls[..]) {
             let path = sqlite_path(url)?;
@@ -180,6 +180,16 @@ impl Store {
             _file_lock: file_lock,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Other users, passwords or parameters for the same servers, for the connections that are made from now on.
+    /// Ok(false): nothing is new.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong: they are other servers, or no URLs. Then nothing has changed.
+    pub fn renew(&self, urls: &[&str]) -> std::result::Result<bool, String> {
+        let urls: Vec<String> = urls.iter().map(|url| mysql(url)).collect();
+        self.inner.endpoints.renew(&urls)
     }
 
     /// Which family of databases this is.
@@ -221,6 +231,11 @@ impl Store {
     pub async fn now_ms(&self) -> Result<i64> {
         transact!(self.pooled().await?, Rule::reading("now"), |tx| { tx.now_ms().await })
     }
+}
+
+/// The driver knows one name for the two.
+fn mysql(url: &str) -> String {
+    url.replacen("mariadb:", "mysql:", 1)
 }
 
 /// The file behind an `sqlite:` URL.

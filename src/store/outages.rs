@@ -93,8 +93,11 @@ impl Offset {
     }
 }
 
-pub(super) async fn alive_ms(tx: &mut Tx) -> Result<i64> {
-    Ok(tx.one(sql("SELECT alive_ms FROM meta WHERE id = 1")).await?.try_get(0)?)
+/// The database's clock and the mark, in one trip.
+pub(super) async fn now_and_alive_ms(tx: &mut Tx) -> Result<(i64, i64)> {
+    let now = tx.inner().now_expr();
+    let row = tx.one_plain(format!("SELECT {now} AS now_ms, alive_ms FROM meta WHERE id = 1")).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 pub(super) async fn load(tx: &mut Tx) -> Result<Vec<Outage>> {
@@ -102,7 +105,7 @@ pub(super) async fn load(tx: &mut Tx) -> Result<Vec<Outage>> {
     let text = format!(
         "SELECT from_ms, to_ms, cause FROM outage WHERE to_ms > {now} - {REMEMBERED_MS} ORDER BY from_ms"
     );
-    let rows = tx.all(sql(text)).await?;
+    let rows = tx.all_plain(text).await?;
     let outage = |row: &sqlx::any::AnyRow| {
         let cause = Cause::parse(&row.try_get::<String, _>(2)?);
         Ok(Outage { from_ms: row.try_get(0)?, to_ms: row.try_get(1)?, cause })
@@ -110,7 +113,7 @@ pub(super) async fn load(tx: &mut Tx) -> Result<Vec<Outage>> {
     rows.iter().map(outage).collect()
 }
 
-/// A mark is moved within this; stored moments that lie ahead of a clock that was set back need longer.
+/// A mark is moved within this, in seven round trips; stored moments that lie ahead of a clock that was set back need longer.
 const LIMIT: Duration = Duration::from_secs(5);
 const LIMIT_BACK: Duration = Duration::from_secs(25);
 
@@ -146,7 +149,7 @@ impl Session {
         judge: impl Fn(&Mark) -> Found,
         reports: impl Fn(&Mark, &Found) -> Vec<SystemReport>,
     ) -> Result<(Mark, Found)> {
-        transact!(&mut *self, Rule::named("mark_alive").within(limit), |tx| {
+        transact!(&mut *self, Rule::named("mark_alive").within(limit).connecting_apart(), |tx| {
             let mark = look(tx).await?;
             let found = judge(&mark);
             if found.jump_ms < 0 && limit < LIMIT_BACK {
@@ -166,7 +169,7 @@ impl Session {
                 incidents::report(tx, now, &report).await?;
             }
             if now > mark.alive_ms || found.jump_ms < 0 {
-                tx.run(sql("UPDATE meta SET alive_ms = ? WHERE id = 1").bind(now)).await?;
+                tx.run_plain(format!("UPDATE meta SET alive_ms = {now} WHERE id = 1")).await?;
             }
             Ok((mark, found))
         })
@@ -175,18 +178,18 @@ impl Session {
 
 async fn look(tx: &mut Tx) -> Result<Mark> {
     // No row has id 0. A statement that changes nothing still waits for whoever keeps writers out.
-    tx.run(sql("UPDATE reservation SET checkins = checkins WHERE id = 0")).await?;
-    tx.run(sql("DELETE FROM checkin WHERE id = 0")).await?;
+    tx.run_plain("UPDATE reservation SET checkins = checkins WHERE id = 0").await?;
+    tx.run_plain("DELETE FROM checkin WHERE id = 0").await?;
     let (now, read_only) = (tx.inner().now_expr(), tx.inner().dialect.read_only().unwrap_or("0"));
     let sent_boot_ms = clock::boot_ms();
-    let row = tx.one(sql(format!("SELECT {now} AS now_ms, {read_only} AS read_only"))).await?;
+    let row = tx.one_plain(format!("SELECT {now} AS now_ms, {read_only} AS read_only")).await?;
     let heard_boot_ms = clock::boot_ms();
     if row.try_get::<i64, _>(1)? != 0 {
         return Err(StoreError::ReadOnly("read_only was set".into()));
     }
     let now_ms = row.try_get(0)?;
     let text = format!("SELECT alive_ms FROM meta WHERE id = 1{}", tx.inner().dialect.for_update());
-    let alive_ms = tx.one(sql(text)).await?.try_get(0)?;
+    let alive_ms = tx.one_plain(text).await?.try_get(0)?;
     Ok(Mark { now_ms, alive_ms, sent_boot_ms, heard_boot_ms })
 }
 

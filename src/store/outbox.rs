@@ -263,6 +263,23 @@ impl Session {
         })
     }
 
+    /// What `alerter` has tried and is to try again is due now. Returns how many there are.
+    pub async fn hurry(&mut self, alerter: &str) -> Result<u64> {
+        transact!(&mut *self, Rule::named("outbox_hurry"), |tx| {
+            let now = tx.now_ms().await?;
+            let hurried = tx
+                .run(
+                    sql("UPDATE delivery SET next_ms = ? WHERE state = 'pending' AND alerter = ? AND next_ms > ? \
+                         AND attempts > 0")
+                    .bind(now)
+                    .bind(alerter.to_owned())
+                    .bind(now),
+                )
+                .await?;
+            Ok(hurried.rows_affected())
+        })
+    }
+
     /// Folds what waits for each recipient of `alerter` into a digest where the storm rule asks for it.
     /// Returns how many notices were folded.
     pub async fn fold_storms(&mut self, alerter: &str, srv: &str) -> Result<usize> {

@@ -3,6 +3,7 @@
 use super::Store;
 use super::dialect::Dialect;
 use super::error::{Result, StoreError};
+use super::held;
 use super::session::{Rule, Session, sql, transact};
 use sqlx::Row;
 
@@ -28,7 +29,8 @@ impl Session {
             tx.run_plain("SAVEPOINT room").await?;
             let row = "INSERT INTO checkin (reservation_id, at_ms, kind, note) VALUES (0, 0, 'room', ?)";
             tx.run(sql(row).bind(vec![0_u8; ROOM])).await?;
-            tx.run_plain("ROLLBACK TO SAVEPOINT room").await
+            tx.run_plain("ROLLBACK TO SAVEPOINT room").await?;
+            Ok(())
         })
     }
 }
@@ -37,14 +39,17 @@ impl Session {
 const ROOM: usize = 60_000;
 
 impl Store {
-    /// Age of the oldest notice that is due and not delivered, in milliseconds; 0: none waits.
+    /// Age of the oldest notice that is due and not delivered, in milliseconds; 0: none waits, or none that is a
+    /// minute old. What a snooze holds back does not wait.
     pub async fn oldest_undelivered_ms(&self) -> Result<i64> {
         transact!(self.pooled().await?, Rule::reading("oldest_undelivered"), |tx| {
             let now = tx.now_ms().await?;
-            // As in the totals: one held back on purpose is not old before its time.
-            let oldest = "SELECT MIN(CASE WHEN attempts > 0 THEN created_ms ELSE next_ms END) FROM delivery \
-                          WHERE state IN ('pending', 'inflight')";
-            let since: Option<i64> = tx.one(sql(oldest)).await?.try_get(0)?;
+            // In a storm very many are young, and need not be looked at.
+            let oldest = format!(
+                "SELECT MIN({}) FROM delivery d WHERE d.state IN ('pending', 'inflight') AND d.created_ms <= ?",
+                held::waits_since(&tx.inner().now_expr())
+            );
+            let since: Option<i64> = tx.one(sql(oldest).bind(now - 60_000)).await?.try_get(0)?;
             Ok(since.map_or(0, |since| (now - since).max(0)))
         })
     }

@@ -2,7 +2,7 @@
 
 use super::dialect::{chunks, marks};
 use super::error::Result;
-use super::lease::{Leading, fence};
+use super::lease::{Leading, check_belief, fence};
 use super::outages;
 use super::session::{Rule, Session, Tx, sql, transact};
 use sqlx::Row;
@@ -106,25 +106,22 @@ impl Session {
         }
         for work in work(keep) {
             let rows = transact!(&mut *self, Rule::named("purge"), |tx| {
-                fence(tx, leading).await?;
+                check_belief(tx, leading)?;
                 let before = tx.now_ms().await? - work.keep_ms;
-                bite(tx, &work, before).await
+                let rows = bite(tx, &work, before).await?;
+                fence(tx, leading).await?;
+                Ok(rows)
             })?;
             purged.take(rows);
         }
         purged.take(transact!(&mut *self, Rule::named("purge"), |tx| {
-            fence(tx, leading).await?;
+            check_belief(tx, leading)?;
             let before = tx.now_ms().await? - REMINDERS_MS;
             let found = tx.all(sql(REMINDERS).bind(before)).await?;
-            delete(
-                tx,
-                "delivery",
-                "id",
-                "state NOT IN ('pending', 'inflight') AND created_ms < ?",
-                &found,
-                before,
-            )
-            .await
+            let still = "state NOT IN ('pending', 'inflight') AND created_ms < ?";
+            let rows = delete(tx, "delivery", "id", still, &found, before).await?;
+            fence(tx, leading).await?;
+            Ok(rows)
         })?);
         Ok(purged)
     }

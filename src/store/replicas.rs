@@ -14,6 +14,7 @@ use super::error::Result;
 use super::lease::COORDINATOR;
 use super::session::{Rule, Session, Tx, sql, transact};
 use super::views::LeaseView;
+use crate::reservation::routing::Card;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub struct ReplicaRow {
     /// Its version.
     pub version: String,
     /// The alerters that it has.
-    pub alerters: Vec<String>,
+    pub alerters: Vec<Card>,
     /// JSON: replica id -> its verdict.
     pub view: String,
 }
@@ -54,7 +55,7 @@ pub struct OwnBeat {
     /// Random per process.
     pub incarnation: String,
     /// The alerters that it has.
-    pub alerters: Vec<String>,
+    pub alerters: Vec<Card>,
     /// JSON: replica id -> its verdict.
     pub view: String,
     /// Age of its last look at all others.
@@ -181,7 +182,7 @@ async fn take(tx: &mut Tx, now: i64, own: &OwnBeat, claim: &Claim) -> Result<boo
         .bind(now)
         .bind(watch_ms(now, own))
         .bind(version())
-        .bind(names(own))
+        .bind(cards(own))
         .bind(own.view.clone())
         .bind(own.id.clone())
         .bind(incarnation)
@@ -198,7 +199,7 @@ async fn insert(tx: &mut Tx, now: i64, own: &OwnBeat) -> Result<()> {
         .bind(now)
         .bind(watch_ms(now, own))
         .bind(version())
-        .bind(names(own))
+        .bind(cards(own))
         .bind(own.view.clone());
     tx.run(insert).await?;
     Ok(())
@@ -208,8 +209,9 @@ fn version() -> String {
     env!("CARGO_PKG_VERSION").chars().take(32).collect()
 }
 
-fn names(own: &OwnBeat) -> String {
-    serde_json::Value::from(own.alerters.clone()).to_string()
+fn cards(own: &OwnBeat) -> String {
+    // Strings and booleans: there is nothing that JSON could not hold.
+    serde_json::to_string(&own.alerters).unwrap_or_default()
 }
 
 async fn roll(tx: &mut Tx, now: i64, with_outbox: bool) -> Result<Roll> {

@@ -117,8 +117,11 @@ impl Store {
 
 /// Waits for the turn to migrate; false: another replica has it, and keeps it.
 async fn take_turn(inner: &Inner, conn: &mut sqlx::AnyConnection, me: &str) -> Result<bool> {
-    // DDL waits for whoever is at work on the old tables.
-    sqlx::query("SET SESSION lock_wait_timeout = 60").execute(&mut *conn).await?;
+    // DDL waits for whoever is at work on the old tables, and for other databases' DDL: a migration that gives up
+    // is left half done.
+    sqlx::query("SET SESSION lock_wait_timeout = 60, innodb_lock_wait_timeout = 60")
+        .execute(&mut *conn)
+        .await?;
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS migration_turn (id SMALLINT NOT NULL PRIMARY KEY, holder VARCHAR(36) NOT NULL, \
          until_ms BIGINT NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",

@@ -6,6 +6,9 @@
 //!   no path on which it could be forgotten. (sqlx #4349: a pool whose connections were dropped in the
 //!   middle of a query on a silent network never recovers.)
 //! - A transaction has a name, a time limit, a retry rule and a metric.
+//! - A dedicated connection that is not made within one operation's limit goes on being made, and the next
+//!   operation finds it further on: a database that is far away is reached at last. It is given up after
+//!   [`CONNECT_LIMIT`] in all.
 //! - The loops that must not fail (lease, evaluator, outbox, check-in writers) own a [`Session`]: one
 //!   dedicated connection each, never the pool's.
 //!
@@ -24,24 +27,33 @@ use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Executor};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 /// How long connecting may take, session set-up included.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// It is six round trips, and two or three more with TLS.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 
 /// How an operation behaves when it fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     /// Its name in metrics and logs.
     pub name: &'static str,
-    /// Everything included: waiting for the write turn, connecting, every try.
+    /// Everything included: waiting for the write turn, connecting (but see [`Rule::connecting_apart`]), every try.
     pub limit: Duration,
+    /// Each trip by itself: how long a connection may be silent; and how long new tries are begun. Shorter than `limit`
+    /// where many trips may be slow.
+    each: Duration,
     /// Tries on contention (deadlock, lock wait, certification conflict, lost insert race).
     pub tries: u32,
-    /// A transaction, or single reads.
+    /// Waits for its turn to write, where writers take turns.
     pub writes: bool,
+    /// A transaction, or single statements that commit by themselves.
+    transaction: bool,
+    /// Whether connecting has the same limit once more: see [`Rule::connecting_apart`].
+    connects_apart: bool,
     /// On SQLite the transaction is opened by the block's first statement: see [`Rule::in_few_trips`].
     few_trips: bool,
 }
@@ -49,17 +61,45 @@ pub struct Rule {
 impl Rule {
     /// The usual transaction: 5 s, 4 tries.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_secs(5), tries: 4, writes: true, few_trips: false }
+        Self {
+            name,
+            limit: Duration::from_secs(5),
+            each: Duration::from_secs(5),
+            tries: 4,
+            writes: true,
+            transaction: true,
+            connects_apart: false,
+            few_trips: false,
+        }
     }
 
     /// Reads outside any transaction: 5 s; tried once more on a fresh connection if an idle one was stale.
     pub const fn reading(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_secs(5), tries: 2, writes: false, few_trips: false }
+        Self { tries: 2, writes: false, transaction: false, ..Self::named(name) }
+    }
+
+    /// A single write that commits by itself, in one trip: 5 s. With more tries than one it may be done twice, as an
+    /// idle connection that breaks may have carried it.
+    pub const fn writing(name: &'static str) -> Self {
+        Self { tries: 1, transaction: false, ..Self::named(name) }
+    }
+
+    /// The same, where a connection has to be made first, with the limit for that alone, and again for the rest.
+    pub const fn connecting_apart(mut self) -> Self {
+        self.connects_apart = true;
+        self
     }
 
     /// The same with another time limit.
     pub const fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self.each = limit;
+        self
+    }
+
+    /// The same with a limit for each trip: a network that fell silent is not waited for as long as one that is slow.
+    pub const fn each_within(mut self, each: Duration) -> Self {
+        self.each = each;
         self
     }
 
@@ -115,6 +155,7 @@ pub(super) fn sql(text: impl Into<String>) -> Query<'static, Any, AnyArguments> 
 pub(super) struct Tx {
     link: Link,
     inner: Arc<Inner>,
+    rule: Rule,
     reused: bool,
     /// Still to be said, by the first statement.
     opening: Option<&'static str>,
@@ -141,31 +182,41 @@ impl Tx {
     }
 
     pub(super) async fn run(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyQueryResult> {
-        Ok(query.execute(&mut self.link.conn).await?)
+        heard(self.rule, query.execute(&mut self.link.conn)).await
     }
 
-    /// As plain text: MySQL prepares no `SAVEPOINT`.
-    pub(super) async fn run_plain(&mut self, text: &'static str) -> Result<()> {
-        (&mut self.link.conn).execute(text).await?;
-        Ok(())
+    /// Runs a text as it is, without preparing it: one trip, also on a new connection. For numbers, tokens and
+    /// [`Dialect::word`]s of our own only, and for what MySQL does not prepare (`SAVEPOINT`).
+    pub(super) async fn run_plain(&mut self, text: impl Into<String>) -> Result<AnyQueryResult> {
+        heard(self.rule, (&mut self.link.conn).execute(AssertSqlSafe(text.into()))).await
+    }
+
+    /// The one row of a text as in [`Tx::run_plain`].
+    pub(super) async fn one_plain(&mut self, text: String) -> Result<AnyRow> {
+        heard(self.rule, (&mut self.link.conn).fetch_one(AssertSqlSafe(text))).await
+    }
+
+    /// The rows of a text as in [`Tx::run_plain`].
+    pub(super) async fn all_plain(&mut self, text: String) -> Result<Vec<AnyRow>> {
+        heard(self.rule, (&mut self.link.conn).fetch_all(AssertSqlSafe(text))).await
     }
 
     pub(super) async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
-        Ok(query.fetch_all(&mut self.link.conn).await?)
+        heard(self.rule, query.fetch_all(&mut self.link.conn)).await
     }
 
     pub(super) async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyRow> {
-        Ok(query.fetch_one(&mut self.link.conn).await?)
+        heard(self.rule, query.fetch_one(&mut self.link.conn)).await
     }
 
     pub(super) async fn maybe(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Option<AnyRow>> {
-        Ok(query.fetch_optional(&mut self.link.conn).await?)
+        heard(self.rule, query.fetch_optional(&mut self.link.conn)).await
     }
 
     /// The database's clock.
     pub(super) async fn now_ms(&mut self) -> Result<i64> {
         let now = self.inner.now_expr();
-        let row = self.one(sql(format!("SELECT {now} AS now_ms"))).await?;
+        let row = self.one_plain(format!("SELECT {now} AS now_ms")).await?;
         Ok(sqlx::Row::try_get(&row, 0)?)
     }
 }
@@ -177,7 +228,11 @@ impl Tx {
 pub struct Session {
     inner: Arc<Inner>,
     conn: Option<Link>,
+    /// The connection that is being made, and until when it is waited for, by the boot clock.
+    coming: Option<(Coming, i64)>,
 }
+
+type Coming = Pin<Box<dyn Future<Output = Result<Link>> + Send>>;
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -202,18 +257,30 @@ impl<'s> Attempts<'s> {
     pub(super) async fn begin(&mut self) -> Result<Tx> {
         loop {
             self.tries_left = self.tries_left.saturating_sub(1);
-            let limit = self.left();
+            let limit = self.left().min(self.rule.each);
             let outcome = match tokio::time::timeout(limit, open(self.session, self.rule)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(StoreError::Timeout(self.rule.limit, self.rule.name)),
             };
             match outcome {
-                Err(e) if e.is_retryable() && self.tries_left > 0 => self.pause().await,
+                // One that refuses is left, but where there is only one, it need not be asked again at once.
+                Err(e)
+                    if self.may_try()
+                        && (e.is_retryable()
+                            || is_passing(&e) && self.session.inner.endpoints.are_several()) =>
+                {
+                    self.pause().await;
+                }
                 Err(e) => {
                     self.record(Some(&e));
                     return Err(e);
                 }
-                Ok(tx) => return Ok(tx),
+                Ok(tx) => {
+                    if !tx.reused && std::mem::take(&mut self.rule.connects_apart) {
+                        self.started_us = clock::boot_us();
+                    }
+                    return Ok(tx);
+                }
             }
         }
     }
@@ -229,13 +296,13 @@ impl<'s> Attempts<'s> {
     /// Commits or rolls back. None: try again.
     pub(super) async fn settle<T>(&mut self, tx: Tx, outcome: Result<T>) -> Option<Result<T>> {
         let reused = tx.reused;
-        let settled = match self.rule.writes {
-            true => tokio::time::timeout(self.left(), settle(tx, outcome)).await,
+        let settled = match self.rule.transaction {
+            true => tokio::time::timeout(self.left().min(self.rule.each), settle(tx, outcome)).await,
             false => {
                 if let Err(StoreError::ReadOnly(_)) = &outcome {
                     tx.inner.endpoints.leave(&tx.link);
                 }
-                Ok((outcome.is_ok().then_some(tx.link), outcome))
+                Ok((outcome.as_ref().err().is_none_or(leaves_clean).then_some(tx.link), outcome))
             }
         };
         let outcome = match settled {
@@ -246,21 +313,24 @@ impl<'s> Attempts<'s> {
             Err(_) => Err(StoreError::Timeout(self.rule.limit, self.rule.name)),
         };
         if let Err(e) = &outcome
-            && self.tries_left > 0
+            && self.may_try()
         {
             // An idle connection that the server has closed meanwhile is replaced without a word.
-            let stale = reused && !self.rule.writes && matches!(e, StoreError::Unavailable(_));
+            let stale = reused && !self.rule.transaction && matches!(e, StoreError::Unavailable(_));
             if stale {
                 return None;
             }
-            // A server that refuses writes has committed nothing, and is left: another may take them.
-            if e.is_retryable() || matches!(e, StoreError::ReadOnly(_)) {
+            if is_passing(e) {
                 self.pause().await;
                 return None;
             }
         }
         self.record(outcome.as_ref().err());
         Some(outcome)
+    }
+
+    fn may_try(&self) -> bool {
+        self.tries_left > 0 && clock::since_us(self.started_us) < self.rule.each
     }
 
     fn left(&self) -> Duration {
@@ -279,6 +349,14 @@ impl<'s> Attempts<'s> {
     }
 }
 
+/// One trip, or two where the statement is prepared first.
+async fn heard<T>(rule: Rule, trip: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(rule.each, trip).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(StoreError::Timeout(rule.each, rule.name)),
+    }
+}
+
 /// Takes the session's connection, or makes one, and opens a transaction on it if asked to. An idle
 /// connection that the server has closed meanwhile is replaced without a word.
 async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
@@ -290,10 +368,17 @@ async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
     let begin = inner.dialect.begin();
     let rides = rule.few_trips && inner.dialect == Dialect::Sqlite;
     let opening = rides.then_some(begin);
-    let tx =
-        |link, reused| Tx { link, inner: Arc::clone(&inner), reused, opening, committed: false, _turn: turn };
+    let tx = |link, reused| Tx {
+        link,
+        inner: Arc::clone(&inner),
+        rule,
+        reused,
+        opening,
+        committed: false,
+        _turn: turn,
+    };
     if let Some(mut link) = session.conn.take().filter(|link| inner.endpoints.is_current(link)) {
-        if !rule.writes || rides {
+        if !rule.transaction || rides {
             return Ok(tx(link, true));
         }
         match (&mut link.conn).execute(begin).await.map_err(StoreError::from) {
@@ -305,9 +390,16 @@ async fn open(session: &mut Session, rule: Rule) -> Result<Tx> {
             Err(_) => drop(link),
         }
     }
-    let mut link = inner.connect().await?;
-    if rule.writes && !rides {
-        (&mut link.conn).execute(begin).await?;
+    let mut link = session.connect().await?;
+    if rule.transaction
+        && !rides
+        && let Err(e) = (&mut link.conn).execute(begin).await.map_err(StoreError::from)
+    {
+        // A Galera node without a majority lets everybody in, and refuses this.
+        if let StoreError::ReadOnly(_) = &e {
+            inner.endpoints.leave(&link);
+        }
+        return Err(e);
     }
     Ok(tx(link, false))
 }
@@ -328,14 +420,7 @@ async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<Link>, Result<T>) {
             }
         },
         Err(e) => {
-            let keep = !matches!(
-                e,
-                StoreError::Unavailable(_)
-                    | StoreError::Timeout(..)
-                    | StoreError::ReadOnly(_)
-                    | StoreError::Other(_)
-            );
-            let clean = keep && (&mut link.conn).execute("ROLLBACK").await.is_ok();
+            let clean = leaves_clean(&e) && (&mut link.conn).execute("ROLLBACK").await.is_ok();
             (clean, e)
         }
     };
@@ -344,6 +429,20 @@ async fn settle<T>(tx: Tx, outcome: Result<T>) -> (Option<Link>, Result<T>) {
         inner.endpoints.leave(&link);
     }
     (clean.then_some(link), Err(e))
+}
+
+/// Whether the next try may go better. A server that refuses writes has committed nothing, and is left: another may
+/// take them.
+fn is_passing(error: &StoreError) -> bool {
+    error.is_retryable() || matches!(error, StoreError::ReadOnly(_))
+}
+
+/// Whether a connection may be used again after this.
+fn leaves_clean(error: &StoreError) -> bool {
+    !matches!(
+        error,
+        StoreError::Unavailable(_) | StoreError::Timeout(..) | StoreError::ReadOnly(_) | StoreError::Other(_)
+    )
 }
 
 /// A session borrowed from the pool.
@@ -384,6 +483,21 @@ impl Session {
         &self.inner
     }
 
+    /// A fresh connection. Cut short, it goes on being made with the next call.
+    async fn connect(&mut self) -> Result<Link> {
+        let now_ms = clock::boot_ms();
+        // One that nobody asked for in time is no longer what the network is like.
+        let going_on = self.coming.take().filter(|(_, until_ms)| now_ms < *until_ms);
+        let (coming, _) = self.coming.insert(going_on.unwrap_or_else(|| {
+            let inner = Arc::clone(&self.inner);
+            let limit_ms = i64::try_from(CONNECT_LIMIT.as_millis()).unwrap_or(0);
+            (Box::pin(async move { inner.connect().await }), now_ms + limit_ms)
+        }));
+        let link = coming.await;
+        self.coming = None;
+        link
+    }
+
     /// SQLite: writes what is in the write-ahead log into the database's file; elsewhere there is nothing to do.
     /// Kept connected, it does so even for a log that was deleted meanwhile.
     pub async fn checkpoint(&mut self) -> Result<()> {
@@ -400,7 +514,7 @@ impl Session {
 impl Store {
     /// A dedicated connection for a loop that must not share one.
     pub fn session(&self) -> Session {
-        Session { inner: Arc::clone(&self.inner), conn: None }
+        Session { inner: Arc::clone(&self.inner), conn: None, coming: None }
     }
 
     /// A connection shared by API calls and pages, waiting at most 3 s for one.
@@ -408,6 +522,7 @@ impl Store {
         let permit = self.inner.pool.take(Duration::from_secs(3)).await?;
         let conn = permit.current(&self.inner.endpoints);
         let was_idle = conn.is_some();
-        Ok(Pooled { permit, session: Session { inner: Arc::clone(&self.inner), conn }, was_idle })
+        let session = Session { inner: Arc::clone(&self.inner), conn, coming: None };
+        Ok(Pooled { permit, session, was_idle })
     }
 }

@@ -30,11 +30,9 @@ pub(super) async fn load(
 ) -> Result<BTreeMap<String, Digested>> {
     let mut incidents: Vec<String> = Vec::new();
     for range in chunks(ids.len()) {
-        let mut query = sql(format!("SELECT id FROM incident WHERE open_key IN ({})", marks(range.len())));
-        for id in &ids[range] {
-            query = query.bind(open_key(*id));
-        }
-        for row in tx.all(query).await? {
+        let keys: Vec<String> = ids[range].iter().map(|id| format!("'{}'", open_key(*id))).collect();
+        let text = format!("SELECT id FROM incident WHERE open_key IN ({})", keys.join(", "));
+        for row in tx.all_plain(text).await? {
             incidents.push(row.try_get(0)?);
         }
     }

@@ -5,7 +5,7 @@ use super::Store;
 use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident};
 use super::dialect::marks;
 use super::error::Result;
-use super::held::{self, AGED_FROM};
+use super::held;
 use super::outbox::OutboxState;
 use super::session::{Rule, Tx, sql, transact};
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
@@ -456,13 +456,12 @@ impl Store {
             let snoozed =
                 "SELECT COUNT(*) FROM reservation WHERE checked_out_ms IS NULL AND snooze_until_ms > ?";
             counts.snoozed = tx.one(sql(snoozed).bind(now)).await?.try_get(0)?;
-            // One that was tried is as old as it is; one held back on purpose is not old before its time.
             let outbox = format!(
-                "SELECT d.alerter, COUNT(*), MIN(CASE WHEN {} THEN CASE WHEN d.attempts > 0 THEN {AGED_FROM} \
-                 ELSE d.next_ms END END) FROM delivery d WHERE d.state IN ('pending', 'inflight') GROUP BY d.alerter",
-                held::free(&tx.inner().now_expr(), 0)
+                "SELECT d.alerter, COUNT(*), MIN({}) FROM delivery d WHERE d.state IN ('pending', 'inflight') \
+                 GROUP BY d.alerter",
+                held::waits_since(&tx.inner().now_expr())
             );
-            for row in tx.all(sql(outbox).bind(now)).await? {
+            for row in tx.all(sql(outbox)).await? {
                 let since: Option<i64> = row.try_get(2)?;
                 let age_ms = since.map_or(0, |since| (now - since).max(0));
                 counts.outbox.push((row.try_get(0)?, row.try_get(1)?, age_ms));

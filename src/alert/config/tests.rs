@@ -74,7 +74,7 @@ alerters:
     );
     assert!(cards[1].folds && cards[1].default && !cards[2].folds && !cards[3].per_address);
     let Channel::Webhook(hook) = &alerters[2].channel else { panic!("{alerters:?}") };
-    assert_eq!(hook.headers[0].1.expose(), "Bearer s3cret");
+    assert_eq!(hook.headers[0].1.value().expose(), "Bearer s3cret");
     // Nothing secret is printed, by whatever way.
     assert!(!format!("{alerters:?}").contains("s3cret"), "{alerters:?}");
     for config in &alerters {
@@ -124,11 +124,14 @@ fn secrets_are_read_from_files() {
     std::fs::write(&key, "s3cret\n").unwrap();
     let alerters = one(&format!("type: pagerduty; routingKeyFile: {}", key.display())).unwrap();
     let Channel::PagerDuty(pagerduty) = &alerters[0].channel else { panic!("{alerters:?}") };
-    assert_eq!(pagerduty.routing_key.expose(), "s3cret");
+    assert_eq!(pagerduty.routing_key.value().expose(), "s3cret");
     assert_eq!(*pagerduty.routing_key.source(), SecretSource::File(key.clone()));
     std::fs::write(&key, "\n").unwrap();
     let error = one(&format!("type: pagerduty; routingKeyFile: {}", key.display())).unwrap_err();
-    assert_eq!(error, format!("alerters[0].routingKeyFile: the file {} is empty", key.display()));
+    assert_eq!(
+        error,
+        format!("alerters[0].routingKeyFile: the file {} is empty: write the secret there", key.display())
+    );
 }
 
 #[test]
@@ -174,6 +177,11 @@ fn each_mistake_names_the_field_and_the_remedy() {
         "type: webhook; url: http://x; headers: {Content-Type: text/plain}".into(),
         "type: webhook; url: http://x; headers: {'X Y': z}".into(),
         r#"type: webhook; url: http://x; headers: {X-Y: "a\nb"}"#.into(),
+        format!("{SMTP}; username: gotel; usernameFile: /x"),
+        "type: webhook; url: http://x; headerFiles: {X-Key: /nonexistent/key}".into(),
+        "type: webhook; url: http://x; headerFiles: {Host: /x}".into(),
+        "type: webhook; url: http://x; headerFiles: {'X Y': /x}".into(),
+        "type: webhook; url: http://x; headers: {x-key: '${HOOK_TOKEN}'}; headerFiles: {X-Key: /x}".into(),
     ];
     let mut errors = String::new();
     for entry in entries {
@@ -184,7 +192,7 @@ fn each_mistake_names_the_field_and_the_remedy() {
     insta::assert_snapshot!(errors, @r#"
     alerters[0].type: is missing: write type: smtp (or pagerduty, webhook, console)
     alerters[0].port: is not known to the type console, which needs only a name: remove it
-    alerters[0].routingKey: is not known to the type smtp, which has host, port, tls, caFile, username, password, passwordFile, auth, from, to, ehlo
+    alerters[0].routingKey: is not known to the type smtp, which has host, port, tls, caFile, username, usernameFile, password, passwordFile, auth, from, to, ehlo
     alerters[0].host: is missing: write host: smtp.example.org
     alerters[0].from: is missing: write from: GoTel <gotel@example.org>
     alerters[0].to: is missing: write to: [ops@example.org]
@@ -215,11 +223,16 @@ fn each_mistake_names_the_field_and_the_remedy() {
     alerters[0].url: holds a user name or password: put it into a header (headers: {Authorization: "Bearer ${HOOK_TOKEN}"})
     alerters[0].url: leads to 169.254.169.254, a link-local or metadata address: GoTel sends nothing there
     alerters[0].secret: a secret does not stand in this file: write secretFile: PATH, or secret: ${HOOK_SECRET} and set that environment variable
-    alerters[0].headers.Authorization: looks like a secret, and secrets do not stand in this file: write "Bearer ${HOOK_TOKEN}" and set the environment variable
+    alerters[0].headers.Authorization: looks like a secret, and secrets do not stand in this file: write "Bearer ${HOOK_TOKEN}" and set the environment variable, or name a file under headerFiles
     alerters[0].headers.X-Token: the environment variable UNSET is not set
     alerters[0].headers.Content-Type: is set by GoTel itself: remove it
     alerters[0].headers: "X Y" is not the name of an HTTP header
     alerters[0].headers.X-Y: cannot be the value of an HTTP header: it must be one line
+    alerters[0].username: stands beside usernameFile: keep one of them
+    alerters[0].headerFiles.X-Key: cannot read the file /nonexistent/key: No such file or directory (os error 2)
+    alerters[0].headerFiles.Host: is set by GoTel itself: remove it
+    alerters[0].headerFiles: "X Y" is not the name of an HTTP header
+    alerters[0].headerFiles.X-Key: is given twice, here or under headers: keep one of them
     "#);
 }
 

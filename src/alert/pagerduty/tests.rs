@@ -13,7 +13,8 @@ fn pagerduty() -> PagerDuty {
 }
 
 fn json(notice: &Notice) -> serde_json::Value {
-    let body = pagerduty().body(notice, action(notice.event)).unwrap();
+    let pagerduty = pagerduty();
+    let body = pagerduty.body(&pagerduty.key.value(), notice, action(notice.event)).unwrap();
     serde_json::from_slice(&body).unwrap()
 }
 
@@ -140,7 +141,8 @@ fn what_pagerduty_would_refuse_for_its_length_is_cut() {
         output: Some("\u{1}".repeat(10) + &"o".repeat(600_000)),
         ..failed()
     };
-    let body = pagerduty().body(&long, Action::Trigger).unwrap();
+    let pagerduty = pagerduty();
+    let body = pagerduty.body(&pagerduty.key.value(), &long, Action::Trigger).unwrap();
     assert!(body.len() < EVENT_MAX);
     let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert!(json["payload"]["summary"].as_str().unwrap().chars().count() <= SUMMARY_MAX);
@@ -184,6 +186,8 @@ fn each_answer_means_something(
     #[case] why: &str,
 ) {
     let status = reqwest::StatusCode::from_u16(status).unwrap();
-    let outcome = pagerduty().judge(&Answer { status, retry_after_ms: None, body: body.as_bytes().to_vec() });
+    let pagerduty = pagerduty();
+    let answer = Answer { status, retry_after_ms: None, body: body.as_bytes().to_vec() };
+    let outcome = pagerduty.judge(&pagerduty.key.value(), &answer);
     assert_eq!((outcome.as_str(), outcome.why().unwrap_or("")), (kind, why));
 }

@@ -5,7 +5,8 @@
 //! What may happen: requests are answered, lost, lost after they took effect, or take effect long after they
 //! were given up; processes crash, are paused anywhere and go on later, or end in order; a clock runs 30 %
 //! slow; a fail-over forgets the last commits. A coordinator's transaction may be committed any length of time
-//! after it was begun in good faith, which is a pause between the look at the clock and the fence.
+//! after it was begun in good faith, and anything may happen between what it read then and the fence, which is its
+//! last statement. (From the fence to the commit the row is locked, so those two are one action.)
 //!
 //! Time is counted in ticks of one period. A replica that is not paused does what is due before the next tick.
 
@@ -76,6 +77,8 @@ struct Work {
     term: i64,
     token: Uuid,
     checked: bool,
+    /// Another's was committed since this one read what it decides by.
+    overlooks: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +146,7 @@ enum Sight {
 const MIXED: Sight = Sight::Broken("two tokens wrote in one term");
 const BACKWARDS: Sight = Sight::Broken("a term went back");
 const STALE: Sight = Sight::Broken("a stale holder wrote");
+const OVERLOOKED: Sight = Sight::Broken("decided by what another has changed since");
 const OVERLAP: Sight = Sight::Broken("two replicas believed at once");
 
 const NOW: Now = Now { boot_ms: 0, evaluation_age_ms: 0, barred: false };

@@ -74,7 +74,7 @@ fn mine(beat: i64) -> Row {
 #[case::of_a_holder_with_a_longer_lease(Row { age_ms: 30_001, lease_ms: 60_000, ..row(3, 9) }, None)]
 fn a_first_look(#[case] row: Row, #[case] grounds: Option<Grounds>) {
     let mut election = Election::new(T);
-    let step = grounds.map_or(rest(1000), |grounds| take(1, grounds));
+    let step = grounds.map_or(rest(500), |grounds| take(1, grounds));
     play(&mut election, &[(at(0), Event::Woken, Step::Observe), (at(0), read(row, 1), step)]);
 }
 
@@ -85,9 +85,9 @@ fn a_row_that_is_ancient_by_the_databases_clock_counts_only_at_first_sight() {
     play(
         &mut election,
         &[
-            (at(0), read(row(3, 8), 1), rest(1000)),
+            (at(0), read(row(3, 8), 1), rest(500)),
             (at(1000), Event::Woken, Step::Observe),
-            (at(1000), read(ancient, 2), rest(1000)),
+            (at(1000), read(ancient, 2), rest(500)),
         ],
     );
 }
@@ -96,7 +96,7 @@ fn a_row_that_is_ancient_by_the_databases_clock_counts_only_at_first_sight() {
 fn a_lease_that_keeps_moving_is_never_taken() {
     let mut election = Election::new(T);
     for second in 0..100 {
-        play(&mut election, &[(at(second * 1000), read(row(1, second), 1), rest(1000))]);
+        play(&mut election, &[(at(second * 1000), read(row(1, second), 1), rest(500))]);
     }
 }
 
@@ -106,7 +106,7 @@ fn a_lease_that_keeps_moving_is_never_taken() {
 fn a_silent_holder_is_replaced_after_its_own_declared_time(#[case] every_ms: i64, #[case] after_ms: i64) {
     let mut election = Election::new(T);
     for ms in (0..after_ms).step_by(usize::try_from(every_ms).unwrap()) {
-        play(&mut election, &[(at(ms), read(row(1, 7), 1), rest(1000))]);
+        play(&mut election, &[(at(ms), read(row(1, 7), 1), rest(500))]);
     }
     play(&mut election, &[(at(after_ms), read(row(1, 7), 1), take(1, Grounds::Expired))]);
 }
@@ -118,8 +118,8 @@ fn a_candidate_obeys_the_lease_in_the_row_and_not_its_own() {
     play(
         &mut election,
         &[
-            (at(0), read(short, 1), rest(1000)),
-            (at(2000), read(short, 2), rest(1000)),
+            (at(0), read(short, 1), rest(500)),
+            (at(2000), read(short, 2), rest(500)),
             (at(4000), read(short, 3), take(3, Grounds::Expired)),
         ],
     );
@@ -131,7 +131,7 @@ fn a_candidate_obeys_the_lease_in_the_row_and_not_its_own() {
 fn silence_across_a_gap_in_our_own_reads_does_not_count(#[case] gap: &[(i64, Option<Event>)]) {
     let mut election = Election::new(T);
     for second in 0..14 {
-        play(&mut election, &[(at(second * 1000), read(row(1, 7), 1), rest(1000))]);
+        play(&mut election, &[(at(second * 1000), read(row(1, 7), 1), rest(500))]);
     }
     for (ms, event) in gap {
         election.next(Event::Woken, at(*ms));
@@ -139,7 +139,7 @@ fn silence_across_a_gap_in_our_own_reads_does_not_count(#[case] gap: &[(i64, Opt
     }
     play(
         &mut election,
-        &[(at(17_500), read(row(1, 7), 1), rest(1000)), (at(19_000), read(row(1, 7), 1), rest(1000))],
+        &[(at(17_500), read(row(1, 7), 1), rest(500)), (at(19_000), read(row(1, 7), 1), rest(500))],
     );
 }
 
@@ -147,7 +147,7 @@ fn silence_across_a_gap_in_our_own_reads_does_not_count(#[case] gap: &[(i64, Opt
 fn a_bid_that_fails_does_not_end_the_silence_that_was_heard() {
     let mut election = Election::new(T);
     for second in 0..15 {
-        play(&mut election, &[(at(second * 1000), read(row(1, 7), 1), rest(1000))]);
+        play(&mut election, &[(at(second * 1000), read(row(1, 7), 1), rest(500))]);
     }
     play(
         &mut election,
@@ -161,8 +161,8 @@ fn a_bid_that_fails_does_not_end_the_silence_that_was_heard() {
 }
 
 #[rstest]
-#[case::at_once(0, 1000)]
-#[case::in_part(400, 600)]
+#[case::at_once(0, 500)]
+#[case::in_part(400, 100)]
 #[case::by_its_limit(2000, 0)]
 fn what_a_failed_operation_took_is_not_waited_for_again(#[case] took_ms: i64, #[case] for_ms: i64) {
     let mut election = Election::new(T);
@@ -226,7 +226,7 @@ fn a_holder_that_was_overtaken_steps_down_and_waits_like_anybody() {
     let next = election.next(Event::Fenced, at(1010));
     assert_eq!(next.news, Some(News::SteppedDown(Reason::Overtaken)));
     assert!(!election.has_claim());
-    play(&mut election, &[(at(1020), read(row(5, 11), 2), rest(1000))]);
+    play(&mut election, &[(at(1020), read(row(5, 11), 2), rest(500))]);
 }
 
 #[rstest]
@@ -243,11 +243,11 @@ fn a_holder_that_may_not_lead_steps_down_and_gives_the_lease_back(
         &mut election,
         &[
             (now(1010), read(mine(10), 2), Step::Release),
-            (now(1020), Event::Failed, rest(990)),
+            (now(1020), Event::Failed, rest(490)),
             (now(2010), Event::Woken, Step::Observe),
             (now(2010), read(mine(10), 3), Step::Release),
-            (now(2020), Event::Released, rest(990)),
-            (now(3010), read(vacant(4, 11), 4), rest(1000)),
+            (now(2020), Event::Released, rest(490)),
+            (now(3010), read(vacant(4, 11), 4), rest(500)),
         ],
     );
 }
@@ -267,8 +267,8 @@ fn after_being_stuck_the_others_have_the_first_choice_for_a_whole_lease() {
         &mut election,
         &[
             (at(1010), read(mine(10), 2), Step::Release),
-            (at(1020), Event::Released, rest(990)),
-            (at(15_999), read(vacant(4, 11), 3), rest(1000)),
+            (at(1020), Event::Released, rest(490)),
+            (at(15_999), read(vacant(4, 11), 3), rest(500)),
             (at(16_000), read(vacant(4, 11), 4), take(4, Grounds::Vacant)),
         ],
     );
@@ -294,7 +294,7 @@ fn bidder() -> Election {
 #[rstest]
 #[case::it_was_taken(mine(10), Step::Prove)]
 #[case::it_was_not_or_not_yet(vacant(3, 9), take(1, Grounds::Vacant))]
-#[case::somebody_else_was_faster(row(4, 10), rest(1000))]
+#[case::somebody_else_was_faster(row(4, 10), rest(500))]
 #[case::the_row_moved_in_the_same_term(vacant(3, 10), take(2, Grounds::Vacant))]
 #[case::it_was_taken_and_given_back(Row { vacant: true, ..mine(11) }, take(2, Grounds::Vacant))]
 fn a_look_after_a_bid_whose_answer_was_lost(#[case] row: Row, #[case] step: Step) {
@@ -320,7 +320,7 @@ fn a_proof_that_fails_is_tried_again_and_one_that_is_refused_is_not() {
             (at(2010), read(mine(10), 2), Step::Prove),
             (at(4010), Event::Failed, rest(0)),
             (at(4020), read(mine(11), 3), Step::Prove),
-            (at(4030), Event::Fenced, rest(990)),
+            (at(4030), Event::Fenced, rest(490)),
         ],
     );
     assert!(!election.has_claim());
@@ -333,7 +333,7 @@ fn a_bid_that_won_behind_our_back_is_recognised_although_its_copy_was_beaten() {
         &mut election,
         &[
             (at(2010), read(vacant(3, 9), 2), take(1, Grounds::Vacant)),
-            (at(2020), Event::Beaten, rest(990)),
+            (at(2020), Event::Beaten, rest(490)),
             (at(3010), read(mine(10), 3), Step::Prove),
         ],
     );
@@ -344,7 +344,7 @@ fn a_stale_read_does_not_make_a_bid_forgotten() {
     let mut election = bidder();
     play(
         &mut election,
-        &[(at(2010), read(row(3, 8), 2), rest(1000)), (at(3010), read(mine(10), 3), Step::Prove)],
+        &[(at(2010), read(row(3, 8), 2), rest(500)), (at(3010), read(mine(10), 3), Step::Prove)],
     );
 }
 
@@ -353,7 +353,7 @@ fn a_bid_that_may_have_won_is_given_back_where_it_must_not_lead() {
     let mut election = bidder();
     play(
         &mut election,
-        &[(barred(2010), read(mine(10), 2), Step::Release), (barred(2020), Event::Released, rest(990))],
+        &[(barred(2010), read(mine(10), 2), Step::Release), (barred(2020), Event::Released, rest(490))],
     );
     assert!(!election.has_claim());
 }

@@ -92,6 +92,33 @@ fn a_missing_file_two_equal_names_and_two_equal_tokens_are_refused() {
 }
 
 #[test]
+fn a_file_may_hold_the_old_and_the_new_token_and_is_read_again() {
+    let (one, other) = (file("old-token-of-ci-0\n"), file("token-of-another\n"));
+    let auth = decide(LOOPBACK, None, vec![token("ci", &one), token("b", &other)]).unwrap();
+    let shared = auth.clone();
+    let known = |text: &str| shared.caller(Some(text)).and_then(|caller| caller.name().map(str::to_owned));
+    assert_eq!(auth.renew(0, "old-token-of-ci-0"), Ok(false));
+    assert_eq!(auth.renew(0, " old-token-of-ci-0\n\nnew-token-of-ci-0 \n"), Ok(true));
+    for text in ["old-token-of-ci-0", "new-token-of-ci-0"] {
+        assert_eq!(known(text).as_deref(), Some("ci"), "both are good meanwhile");
+    }
+    assert_eq!(auth.renew(0, "new-token-of-ci-0\n"), Ok(true));
+    assert_eq!((known("old-token-of-ci-0"), known("new-token-of-ci-0").as_deref()), (None, Some("ci")));
+    for (n, text) in [
+        (0, ""),
+        (0, "short"),
+        (0, "1234567890123456\n1234567890123457\n1234567890123458"),
+        (1, "new-token-of-ci-0"),
+    ] {
+        let refusal = auth.renew(n, text).unwrap_err();
+        assert_eq!(refusal.field, format!("auth.tokens[{n}].tokenFile"));
+        assert!(text.is_empty() || !refusal.message.contains(text), "{}", refusal.message);
+    }
+    assert_eq!(known("new-token-of-ci-0").as_deref(), Some("ci"), "what was refused changes nothing");
+    assert_eq!(known("token-of-another").as_deref(), Some("b"));
+}
+
+#[test]
 fn the_section_refuses_keys_it_does_not_know() {
     let text = r#"{"tokens":[{"name":"a","scopes":["read"],"tokenfile":"x"}]}"#;
     assert!(serde_json::from_str::<AuthConfig>(text).is_err());

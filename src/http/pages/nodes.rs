@@ -9,6 +9,7 @@ use crate::board::ReplicaCard;
 use crate::clock;
 use crate::lifecycle::LoopAge;
 use crate::reservation::duration::human;
+use crate::secret::watch as secret;
 use crate::store::dialect::Dialect;
 use crate::store::lease::COORDINATOR;
 use crate::store::{Counts, LeaseView, StoreError};
@@ -34,6 +35,10 @@ struct NodesPage {
     replicas: Vec<Card>,
     /// How many of them are not well.
     unwell: usize,
+    /// Whose secrets are read again from files.
+    secrets: Vec<Kept>,
+    /// How many of them cannot be.
+    stale: usize,
     /// What was told without the database.
     direct: Vec<String>,
     /// None: the database does not answer.
@@ -110,6 +115,20 @@ fn ago(ms: i64) -> String {
     if ms < 1000 { "just now".into() } else { format!("{} ago", human(ms)) }
 }
 
+/// A secret that is read again: never what it is.
+struct Kept {
+    name: String,
+    files: String,
+    /// None: what the files hold is in use.
+    trouble: Option<String>,
+}
+
+impl From<secret::Card> for Kept {
+    fn from(card: secret::Card) -> Self {
+        Self { name: card.name, files: card.files.join(", "), trouble: card.trouble }
+    }
+}
+
 struct Loop {
     name: String,
     age: String,
@@ -152,6 +171,7 @@ pub(super) async fn nodes(
     let late_ms = clock::boot_ms() - shown.boot_ms;
     let replicas: Vec<Card> = shown.replicas.into_iter().map(|card| Card::new(card, late_ms)).collect();
     let loops: Vec<Loop> = app.loops.ages().into_iter().map(Loop::from).collect();
+    let secrets: Vec<Kept> = app.secrets.read().into_iter().map(Kept::from).collect();
     let page = NodesPage {
         frame: Frame::new("nodes", &uri, now_ms),
         replica: app.replica.clone(),
@@ -163,6 +183,8 @@ pub(super) async fn nodes(
             Dialect::MySql => "MySQL or MariaDB, shared",
         },
         install_id: app.store.install_id().to_owned(),
+        stale: secrets.iter().filter(|kept| kept.trouble.is_some()).count(),
+        secrets,
         stuck: loops.iter().filter(|l| !l.healthy).count(),
         loops,
         unwell: replicas.iter().filter(|card| card.class == "failed").count(),

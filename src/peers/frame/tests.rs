@@ -1,12 +1,13 @@
 use super::*;
+use crate::secret::Secret;
 use proptest::prelude::*;
 use rstest::rstest;
 
-fn secret(text: &str) -> Secret {
-    Secret::written(text.to_owned())
+fn secret(text: &str) -> Value {
+    Secret::written(text.to_owned()).value()
 }
 
-fn ours() -> Secret {
+fn ours() -> Value {
     secret("0123456789abcdef")
 }
 
@@ -68,7 +69,7 @@ fn a_nonce_of_an_earlier_process_is_refused() {
 fn another_secret_another_receiver_and_a_stranger_are_refused() {
     let mut gate = gate();
     let good = heartbeat(&gate.nonce(0, [1; 16]));
-    let mut ask = |secret: &Secret, heartbeat: &Heartbeat| {
+    let mut ask = |secret: &Value, heartbeat: &Heartbeat| {
         gate.accept(&ours(), &request(secret, heartbeat), 0).map(|_| ())
     };
     assert_eq!(ask(&secret("another secret, as long"), &good), Err(Rejected::Signature));

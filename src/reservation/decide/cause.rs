@@ -11,6 +11,8 @@ use crate::reservation::{Evidence, Invalid, evidence::OpenRun, outage::shift, sc
 pub(super) struct Cause<'a> {
     pub(super) reason: Reason,
     pub(super) deadline_ms: i64,
+    /// The deadline without snooze and outages.
+    pub(super) own_ms: i64,
     pub(super) rid: Option<&'a str>,
     pub(super) moved_by: Option<Outage>,
 }
@@ -61,6 +63,7 @@ impl<'a> Causes<'a> {
             causes.tellable.push(Cause {
                 reason: if deadline.first { Reason::NeverCheckedIn } else { Reason::Missed },
                 deadline_ms: deadline.alert_ms,
+                own_ms: own.alert_ms.max(own.at_ms),
                 rid: None,
                 moved_by: deadline.moved_by,
             });
@@ -75,24 +78,26 @@ impl<'a> Causes<'a> {
             return;
         }
         let Some(deadline_ms) = case.evidence.last_fail_ms else { return };
-        self.tellable.push(Cause { reason: Reason::Failed, deadline_ms, rid: None, moved_by: None });
+        let own_ms = deadline_ms;
+        self.tellable.push(Cause { reason: Reason::Failed, deadline_ms, own_ms, rid: None, moved_by: None });
     }
 
     fn find_overruns(&mut self, case: &Case<'a>, now_ms: i64) {
         for run in case.runs {
-            let Some(limit_ms) = self.own_limit(case, run) else { continue };
+            let Some(own_ms) = self.own_limit(case, run) else { continue };
             if is_abandoned(case, run) {
                 self.abandoned.push(&run.rid);
                 continue;
             }
             // A run that ended while GoTel could not listen had no way to say so.
             let (period_ms, grace_ms) = (self.own.period_ms, case.settings.grace_ms);
-            let (limit_ms, moved_by) = shift(run.started_ms, limit_ms, period_ms, grace_ms, case.outages);
+            let (limit_ms, moved_by) = shift(run.started_ms, own_ms, period_ms, grace_ms, case.outages);
             if now_ms > limit_ms {
                 self.overrunning = true;
                 self.tellable.push(Cause {
                     reason: Reason::Overrun,
                     deadline_ms: limit_ms,
+                    own_ms,
                     rid: Some(&run.rid),
                     moved_by,
                 });

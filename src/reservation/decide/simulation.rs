@@ -7,6 +7,7 @@ use crate::reservation::{
     Draft, Signal, SignalKind, schedule::Schedule, settings::DraftEscalation, snooze::Snooze,
 };
 use proptest::prelude::*;
+use std::collections::HashMap;
 
 const SEC: i64 = 1_000;
 const START: i64 = 1_774_000_000_000; // 2026-03-20, so that histories with cron lines cross Europe's clock change
@@ -43,6 +44,8 @@ struct World {
     gap: bool,
     triggers: usize,
     resolves: usize,
+    /// What has named each incident to its receivers, and when it was opened.
+    named: HashMap<(&'static str, Option<String>, i64), i64>,
 }
 
 impl World {
@@ -61,6 +64,7 @@ impl World {
             gap: false,
             triggers: 0,
             resolves: 0,
+            named: HashMap::new(),
         }
     }
 
@@ -109,8 +113,15 @@ impl World {
             assert!(!self.snoozed(), "nothing is told while snoozed: {action:?}");
         }
         match action.clone() {
-            Action::Open { reason, deadline_ms, rid, next_remind_ms, .. } => {
+            Action::Open { reason, deadline_ms, own_ms, rid, next_remind_ms, .. } => {
                 assert!(self.open.is_none(), "at most one open incident");
+                assert!(own_ms <= deadline_ms);
+                let missed = matches!(reason, Reason::Missed | Reason::NeverCheckedIn);
+                let word = if missed { "missed" } else { reason.as_str() };
+                let before = self.named.insert((word, rid.clone(), own_ms), self.now);
+                // Only these cannot be told apart: a job that fails, is looked at, recovers and fails in one millisecond.
+                let at_once = |at: i64| reason == Reason::Failed && at == own_ms;
+                assert!(before.is_none_or(at_once), "two incidents with one name");
                 assert!(deadline_ms <= self.now, "stamped with what is past");
                 if matches!(reason, Reason::Missed | Reason::NeverCheckedIn) {
                     assert!(self.evidence.last_ok_ms.is_none_or(|ok| ok < deadline_ms));

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use gotel::alert::breaker::{BROKEN_MS, OPEN_MS};
 use gotel::alert::dispatch::{Dispatcher, Parts, Step};
-use gotel::alert::{Alerter, Delivery, Outcome, Reporter, orphans};
+use gotel::alert::{Alerter, Context, Delivery, Outcome, Reporter, orphans};
 use gotel::clock;
 use gotel::metrics::Metrics;
 use gotel::reservation::Event;
@@ -165,6 +165,7 @@ impl World {
             wake: Arc::new(Notify::new()),
             beat: Arc::new(|| ()),
             srv: "a-1".into(),
+            context: Context { external_url: Some("https://gotel.example.org".into()) },
         })
     }
 }
@@ -213,6 +214,15 @@ async fn each_notice_is_sent_once_to_each_recipient() {
     assert_eq!(rows.iter().filter(|row| row.0 == OutboxState::Done && row.1 == 1).count(), 2, "{rows:?}");
     assert_eq!(rows.iter().filter(|row| row.0 == OutboxState::Pending).count(), 1, "{rows:?}");
     assert_eq!(world.ledger.lines(), ["hook works"]);
+}
+
+#[tokio::test]
+async fn a_notice_about_gotel_itself_leads_to_the_page_of_its_replicas() {
+    let world = World::new().await;
+    world.queue("one", &[("hook", "")]).await;
+    let hook = puppet([]);
+    settle(&mut world.dispatcher(hook.clone()), clock::boot_ms()).await;
+    assert_eq!(hook.seen()[0].notice.url.as_deref(), Some("https://gotel.example.org/nodes"));
 }
 
 /// Row 13.
@@ -437,6 +447,7 @@ async fn a_loop_beats_and_wakes_when_told() {
         wake: Arc::clone(&wake),
         beat: Arc::new(move || *counted.lock().unwrap() += 1),
         srv: "a-1".into(),
+        context: Context::default(),
     });
     let stop = CancellationToken::new();
     let task = tokio::spawn(dispatcher.run(stop.clone()));

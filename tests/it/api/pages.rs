@@ -1,6 +1,7 @@
 //! The pages: what they show, what they escape, and what they say when the database is gone.
 
 use gotel::board::{ReplicaCard, Shown};
+use gotel::secret::watch::Card;
 use serde_json::json;
 
 use crate::util::app::TestApp;
@@ -229,6 +230,26 @@ async fn the_nodes_page_shows_every_replica_with_its_evidence_also_without_the_d
     let page = app.get("/nodes").await;
     assert_eq!(page.status, 503);
     assert!(page.body.contains("us-1 was looked at.") && page.body.contains("The database does not answer"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_nodes_page_names_the_secrets_that_cannot_be_read_again() {
+    let app = TestApp::new().await;
+    assert!(!app.get("/nodes").await.body.contains("Secrets</h2>"), "there are none");
+    let card = |name: &str, trouble: Option<&str>| Card {
+        name: name.into(),
+        files: vec!["/run/a".into(), "/run/b".into()],
+        trouble: trouble.map(str::to_owned),
+    };
+    app.secrets.hang(vec![card("alerter/mail", None), card("token/jobs", None)]);
+    let page = app.get("/nodes").await.body;
+    assert!(page.contains("/run/a, /run/b") && page.contains("Every loop moves"), "{page}");
+    app.secrets.hang(vec![card("alerter/mail", Some("the file <x> is empty")), card("token/jobs", None)]);
+    let page = app.get("/nodes").await.body;
+    for text in ["1 secret cannot be read again", "Old value", "the file &#60;x&#62; is empty", "In use"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
     app.finish().await;
 }
 

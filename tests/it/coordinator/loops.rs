@@ -39,6 +39,7 @@ pub fn start(f: &Fixture, store: &Store, name: &str, timers: Timers) -> Replica 
         bar: Arc::default(),
         wake: Arc::default(),
         witness: Arc::new(()),
+        elsewhere: tokio::sync::watch::channel(Vec::new()).1,
     };
     let (publish, leads) = tokio::sync::watch::channel(None);
     coordinator::start(&coordinator, publish, &mut tasks);
@@ -215,8 +216,7 @@ async fn row_20_a_take_over_whose_answer_is_lost_is_proven_and_not_made_twice(db
     let f = Fixture::new(db).await;
     let proxy = ChaosProxy::start(server).await;
     let store = Store::open(&f.db().url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
-    // As a statement of its own: a session's set-up speaks of COMMITTED.
-    proxy.cut_on(b"\x03COMMIT", Cut::BeforeReply);
+    proxy.cut_on(b"UPDATE lease SET term", Cut::BeforeReply);
     let replica = start(&f, &store, "one", Timers::SHARED);
     let lease = async || f.store.lease("coordinator").await.unwrap().unwrap();
     eventually(SOON, "a take-over of which it hears nothing", async || lease().await.holder == "one").await;

@@ -194,10 +194,15 @@ pub fn no_resolve_before_its_trigger(heard: &[Heard]) {
 
 /// I8: `/livez` says so, and no loop is older than 30 s; those that rest longer are given time for a step.
 pub async fn loops_move(node: &Node) {
+    loops_move_by(async |path: &'static str| node.get(path).await).await;
+}
+
+/// The same by a way to ask for a page.
+pub async fn loops_move_by(get: impl AsyncFn(&'static str) -> (u16, String)) {
     eventually(SOON, "every loop to move (I8)", async || {
-        let (status, text) = node.get("/livez").await;
+        let (status, text) = get("/livez").await;
         assert_eq!(status, 200, "I8: {text}");
-        let (status, page) = node.get("/metrics").await;
+        let (status, page) = get("/metrics").await;
         assert_eq!(status, 200, "{page}");
         assert_eq!(metric(&page, "gotel_panics_total"), 0.0, "a part of GoTel panicked");
         let ages = page.lines().filter(|line| line.starts_with("gotel_loop_age_seconds{"));

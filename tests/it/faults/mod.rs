@@ -18,6 +18,7 @@ pub mod invariants;
 mod network;
 mod panics;
 mod process;
+mod renewal;
 mod restart;
 mod secrets;
 mod stories;

@@ -91,6 +91,7 @@ async fn row_08_a_panicking_alerter_is_a_failed_try_and_its_loop_goes_on() {
         wake: Arc::new(Notify::new()),
         beat: Arc::new(|| ()),
         srv: "a".into(),
+        context: Default::default(),
     });
     let mut tasks = Tasks::default();
     tasks.spawn("alerter", dispatcher.run(tasks.stop()));

@@ -56,6 +56,10 @@ pub struct Plan {
     pub peers: bool,
     /// The `coordination` block: how often, how long, in seconds (period, opLimit, valid, lease).
     pub coordination: Option<[u32; 4]>,
+    /// Further lines in the configuration of all.
+    pub yaml: String,
+    /// The one that has no pager.
+    pub without_pager: Option<usize>,
 }
 
 impl Plan {
@@ -131,7 +135,7 @@ impl Fleet {
             for (other, address) in names.iter().zip(&addresses).filter(|(other, _)| *other != name) {
                 ways.push((*other, ChaosProxy::start(*address).await));
             }
-            let mut yaml = fleet.alerters_yaml();
+            let mut yaml = fleet.alerters_yaml(plan.without_pager != Some(index));
             if let Some(own) = addresses.get(index) {
                 yaml.push_str(&peers_yaml(name, *own, &ways));
             }
@@ -140,6 +144,7 @@ impl Fleet {
                     "coordination: {{period: {period}s, opLimit: {op}s, valid: {valid}s, lease: {lease}s}}\n"
                 ));
             }
+            yaml.push_str(&plan.yaml);
             let env = fleet.env_of(name, &[]);
             let env: Vec<_> = env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let node = Node::start(fleet.db.url_through(link.addr()), &yaml, &env).await;
@@ -153,13 +158,13 @@ impl Fleet {
         fleet
     }
 
-    fn alerters_yaml(&self) -> String {
-        format!(
-            "alerters:\n  - {{name: hook, type: webhook, url: \"{}\"}}\n  \
-             - {{name: pager, type: pagerduty, url: \"{}\", routingKey: \"${{PD}}\"}}\n",
-            self.hook.url("/hook"),
-            self.pager.url("/v2/enqueue")
-        )
+    fn alerters_yaml(&self, with_pager: bool) -> String {
+        let hook =
+            format!("alerters:\n  - {{name: hook, type: webhook, url: \"{}\"}}\n", self.hook.url("/hook"));
+        let url = self.pager.url("/v2/enqueue");
+        let pager =
+            format!("  - {{name: pager, type: pagerduty, url: \"{url}\", routingKey: \"${{PD}}\"}}\n");
+        hook + if with_pager { &pager } else { "" }
     }
 
     fn env_of(&self, name: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {

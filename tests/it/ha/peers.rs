@@ -1,15 +1,16 @@
-//! Replicas that watch each other, and what they tell of each other and of their database: rows 16, 17, 30 and
+//! Replicas that watch each other, and what they tell of each other and of their database: rows 5, 16, 17, 30 and
 //! 33, and what lies between 16 and 17.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Executor, Row};
 
 use super::checker::{Allowed, Cast};
 use super::fleet::{Fleet, PAGE, Plan, SLACK, SOON, TAKE_OVER};
 use super::{audit, fleet_on, on_both_servers};
+use crate::faults::invariants::{loops_move, one_open_incident};
 use crate::util::db::{Backend, TestDb};
 use crate::util::server::PrivateServer;
 use crate::util::wait::{eventually, now, slowness};
@@ -78,6 +79,41 @@ async fn watched_pair_on(db: TestDb) -> (Fleet, Cast) {
 /// What is on the page of nodes at this replica, whatever its status.
 async fn nodes(fleet: &Fleet, index: usize) -> String {
     fleet[index].node.get("/nodes").await.1
+}
+
+on_both_servers!(row_05_of_three_exactly_the_one_that_died_is_told_once);
+async fn row_05_of_three_exactly_the_one_that_died_is_told_once(backend: Backend) {
+    let Some((mut fleet, mut cast)) = fleet_on(backend, &Plan::trio().peers()).await else { return };
+    fleet.see_each_other("healthy").await;
+    fleet.kill9(2);
+    eventually(PAGE + SLACK, "its death to be told", async || !told_by(&fleet, "peer-dead/c").is_empty())
+        .await;
+    cast.goes_silent(&fleet).await;
+    cast.misses_are_told(&fleet, Duration::from_secs(5) + SLACK).await;
+    // Long enough for the other one that is left to tell it, too.
+    slowness(2 * PAGE).await;
+    assert_eq!(troubles(&fleet, "peer-dead/c").len(), 1, "{:?}", troubles(&fleet, "peer-dead/c"));
+    for (index, other) in [(0, "b"), (1, "a")] {
+        let page = fleet[index].node.get("/metrics").await.1;
+        for (peer, state) in [(other, "healthy"), ("c", "dead")] {
+            let line = format!("gotel_peer_state{{peer=\"{peer}\",state=\"{state}\"}} 1");
+            assert!(page.contains(&line), "{line}:\n{page}");
+        }
+    }
+    fleet.restart(2).await;
+    fleet.see_each_other("healthy").await;
+    let over = "resolve peer-dead/c";
+    eventually(SOON, "its end to be told", async || {
+        troubles(&fleet, "peer-dead/c").iter().any(|t| t.what == over)
+    })
+    .await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(Duration::from_secs(5)).troubles(&["peer-dead/c"])).await;
+    assert_eq!(
+        audit::reigns(&fleet.db).await.len(),
+        1,
+        "a worker's death changes nothing for the coordinator"
+    );
 }
 
 on_both_servers!(row_16_replicas_that_lose_only_each_other_say_so_and_page_nobody);
@@ -205,6 +241,30 @@ async fn row_33_replicas_on_two_primaries_that_were_one_both_page_it() {
     drop(copy);
 }
 
+/// The database's clock.
+const NOW: &str = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000";
+
+/// Little room is still room: as the server tidies up, the mark may get through now and then. So a full disk may be
+/// several times in which nothing could be stored, one after the other from `full_ms` (at `since`) on. Those that ended
+/// before anybody was told that the database is gone are told as over; the others are told by that, and by nothing else.
+async fn every_gap_is_told_once(fleet: &Fleet, full_ms: i64, since: Instant) {
+    let rows = sqlx::query("SELECT from_ms, to_ms FROM outage ORDER BY from_ms");
+    let rows = rows.fetch_all(&mut fleet.db.connect().await).await.expect("outages can be read");
+    let gaps: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert!(gaps.iter().all(|(from, to)| to - from > 30_000), "{gaps:?}");
+    assert!(gaps.windows(2).all(|two| two[0].1 <= two[1].0), "they overlap: {gaps:?}");
+    let (first, last) = (gaps.first().expect("one at least"), gaps.last().expect("one at least"));
+    assert!(first.0 > full_ms - 30_000 && last.1 <= fleet.db.number(NOW).await, "{full_ms}: {gaps:?}");
+    let gone = troubles(fleet, "db-gone");
+    let told_ms = |trouble: &Trouble| {
+        full_ms + i64::try_from(trouble.at.duration_since(since).as_millis()).expect("it is soon")
+    };
+    let told = gone.iter().find(|t| t.what.starts_with("trigger")).map(told_ms).expect("it was told");
+    assert!(gaps.iter().any(|(from, to)| (from..to).contains(&&told)), "{told} is in none of {gaps:?}");
+    let before = gaps.iter().filter(|(_, to)| *to < told).count();
+    assert_eq!(troubles(fleet, "outage").len(), before, "each of those once: {gaps:?}");
+}
+
 /// A disk that is full: on MariaDB, which nobody has to be root to give little room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_30_a_database_without_room_refuses_check_ins_is_told_without_it_and_is_still_read() {
@@ -218,6 +278,7 @@ async fn row_30_a_database_without_room_refuses_check_ins_is_told_without_it_and
         while connection.execute(sqlx::AssertSqlSafe(row.clone())).await.is_ok() {}
     }
     let since = now();
+    let full_ms = fleet.db.number(NOW).await;
     for member in &fleet.members {
         eventually(SOON, "an honest 503", async || {
             let answer = member.node.ask(reqwest::Method::POST, "/checkin/on-time/0", None).await;
@@ -241,10 +302,44 @@ async fn row_30_a_database_without_room_refuses_check_ins_is_told_without_it_and
     cast.further(50, SOON).await;
     is_told(&fleet, "db-gone", &["trigger a", "resolve a"], SOON + SLACK).await;
     fleet.see_each_other("healthy").await;
-    fleet.db.becomes("SELECT COUNT(*) > 0 FROM outage", 1).await;
+    every_gap_is_told_once(&fleet, full_ms, since).await;
     cast.goes_silent(&fleet).await;
-    // Little room is still room: the mark may get through now and then, and what was away until then is told as over.
     cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["db-gone", "outage"])).await;
     drop(fleet);
     drop(server);
+}
+
+/// Another replica's row says how its alerters fold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_without_pagerduty_ends_the_alert_that_stands_for_a_storm_there() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let fleet = Fleet::start(db, &Plan { without_pager: Some(0), ..Plan::pair().peers() }).await;
+    fleet.see_each_other("healthy").await;
+    // It looks each 15 s.
+    slowness(Duration::from_secs(20)).await;
+    let names: Vec<_> = (0..12).map(|n| format!("job-{n}")).collect();
+    for name in &names {
+        fleet[1].node.reserve("storm", name, json!({ "alerters": ["pager"] })).await;
+    }
+    for name in &names {
+        fleet[1].node.signal("storm", name, "/fail").await;
+    }
+    fleet.db.becomes("SELECT COUNT(*) FROM incident WHERE app = 'storm' AND closed_ms IS NULL", 12).await;
+    fleet.db.becomes("SELECT COUNT(*) FROM delivery WHERE state IN ('pending', 'inflight')", 0).await;
+    let open = fleet.pager.open_incidents();
+    assert!(!open.is_empty() && open.len() < 12, "one stands for many: {open:?}");
+    for name in &names {
+        fleet[1].node.signal("storm", name, "").await;
+    }
+    fleet.db.becomes("SELECT COUNT(*) FROM incident WHERE app = 'storm' AND closed_ms IS NULL", 0).await;
+    eventually(SOON, "PagerDuty to hear the end of all", async || {
+        let open = fleet.pager.open_incidents();
+        if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+    assert_eq!(audit::reigns(&fleet.db).await.len(), 1, "it was led by the one without");
+    one_open_incident(&fleet.db).await;
+    for member in &fleet.members {
+        loops_move(&member.node).await;
+    }
 }

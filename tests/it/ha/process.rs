@@ -1,4 +1,5 @@
-//! Replicas that die, stand still, hang and are asked to end: rows 1, 2, 3, 4, 9, 10 and 11.
+//! Replicas that die, stand still, hang and are asked to end: rows 1, 2, 3, 4, 6, 9, 10,
+//! 11 and 59.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::fleet::{Fleet, LEASE, Plan, SLACK, SOON, TAKE_OVER};
 use super::{audit, fleet_on, on_both_servers};
 use crate::faults::invariants::events_of;
 use crate::util::db::Backend;
+use crate::util::receiver::Receiver;
 use crate::util::wait::{eventually, now, slowness};
 
 /// What stops one coordinator: the other must lead soon.
@@ -66,7 +68,7 @@ async fn row_03_a_coordinator_that_stands_still_inside_its_transaction_blocks_no
     cast.goes_silent(&fleet).await;
     fleet[0].node.gotel.printed("a test asked for a hang at evaluate_transaction", SLACK).await;
     fleet.stop(0).await;
-    // It holds the row of the lease until the server ends its connection.
+    // It holds the reservation until the server ends its connection.
     fleet.coordinates(1, TAKE_OVER + SLACK).await;
     cast.misses_are_told(&fleet, TAKE_OVER + SLACK).await;
     fleet.cont(0);
@@ -96,6 +98,35 @@ async fn row_04_a_coordinator_that_no_longer_evaluates_gives_the_lease_up_by_its
     fleet.restart(0).await;
     let allowed = Allowed::within(gate + TAKE_OVER).repeats().troubles(&["coordinator-stalled"]);
     cast.end(&mut fleet, allowed).await;
+}
+
+/// Whoever watches GoTel hears of the installation as long as one replica evaluates, and nothing once none does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_06_of_a_pair_the_heartbeat_outlives_one_and_ends_with_both() {
+    let watcher = Receiver::webhook().await;
+    let plan = Plan { yaml: format!("heartbeatUrl: \"{}\"\n", watcher.url("/ping")), ..Plan::pair() };
+    let Some((mut fleet, mut cast)) = fleet_on(Backend::MariaDb, &plan).await else { return };
+    let pings = || watcher.requests().len();
+    let goes_on = async |why: &str| {
+        let before = pings();
+        eventually(TAKE_OVER + SOON, why.to_owned(), async || pings() > before).await;
+    };
+    goes_on("a heartbeat").await;
+    fleet.kill9(0);
+    fleet.coordinates(1, TAKE_OVER + SLACK).await;
+    goes_on("a heartbeat of the one that is left").await;
+    cast.rest().await;
+    fleet.kill9(1);
+    let last = pings();
+    // Longer than a period.
+    slowness(Duration::from_secs(45)).await;
+    assert_eq!(pings(), last, "silence is the alarm");
+    fleet.restart(0).await;
+    fleet.restart(1).await;
+    goes_on("a heartbeat again").await;
+    cast.work(&fleet, 4).await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).repeats().troubles(&["outage"])).await;
 }
 
 on_both_servers!(row_09_a_coordinator_out_of_memory_dies_and_is_followed);
@@ -178,4 +209,68 @@ async fn row_11_a_rolling_restart_with_five_hundred_open_incidents_tells_nobody(
 async fn looked_at_all(fleet: &Fleet) {
     fleet.db.sql("UPDATE reservation SET due_ms = 0").await;
     fleet.db.becomes("SELECT COUNT(*) FROM reservation WHERE due_ms = 0", 0).await;
+}
+
+/// The webhook's outages, triggers of jobs, and what its digests count.
+fn told(fleet: &Fleet) -> (usize, usize, Vec<u64>) {
+    let heard = events_of(&fleet.hook);
+    let outages = heard.iter().filter(|one| one.system && one.component == "outage").count();
+    let requests = fleet.hook.requests();
+    let bodies: Vec<_> = requests.iter().map(|request| request.json()).collect();
+    let triggers = bodies.iter().filter(|body| body["event"] == "trigger" && body["app"] == "silent").count();
+    (outages, triggers, bodies.iter().filter_map(|body| body["digest"]["count"].as_u64()).collect())
+}
+
+on_both_servers!(row_59_a_pair_that_was_away_for_twenty_minutes_records_one_outage_and_tells_one_digest);
+async fn row_59_a_pair_that_was_away_for_twenty_minutes_records_one_outage_and_tells_one_digest(
+    backend: Backend,
+) {
+    let Some((mut fleet, mut cast)) = fleet_on(backend, &Plan::pair()).await else { return };
+    cast.rest().await;
+    // Of ten thousand jobs, 5 were late before, and the deadlines of 41 fall into the absence.
+    let old: Vec<_> = (0..5).map(|n| format!("old-{n}")).collect();
+    let lost: Vec<_> = (0..40).map(|n| format!("c{n}")).chain(["lost".to_owned()]).collect();
+    let jobs = old.iter().map(|name| ("silent", name.as_str(), 3600));
+    for (app, component, every) in jobs.chain([("on-time", "daily", 86_400), ("silent", "lost", 10)]) {
+        fleet.reserve(app, component, every).await;
+        fleet.check_in(app, component).await;
+    }
+    fleet.kill9(0);
+    fleet.kill9(1);
+    fleet.db.copies("on-time", "daily", 9_944).await;
+    fleet.db.copies("silent", "lost", 40).await;
+    let away = Duration::from_secs(20 * 60);
+    fleet.db.time_passes(away).await;
+    fleet.db.was_away(away).await;
+    let late = "UPDATE reservation SET last_ok_ms = last_ok_ms - 3700000 WHERE component LIKE 'old-%'";
+    assert_eq!(fleet.db.sql(late).await, 5);
+    let last = "UPDATE reservation SET last_ok_ms = (SELECT alive_ms FROM meta) - 2000 \
+                WHERE app = 'silent' AND component NOT LIKE 'old-%'";
+    assert_eq!(fleet.db.sql(last).await, 41);
+    fleet.restart(0).await;
+    fleet.restart(1).await;
+
+    fleet.db.becomes("SELECT COUNT(*) FROM incident WHERE app = 'silent'", 46).await;
+    eventually(SOON, "the outage and the old misses to be told", async || {
+        if told(&fleet).1 >= 5 { Ok(()) } else { Err(format!("{:?}", told(&fleet))) }
+    })
+    .await;
+    fleet
+        .db
+        .becomes("SELECT COUNT(*) FROM delivery WHERE state = 'pending' AND next_ms = created_ms", 0)
+        .await;
+    assert_eq!(told(&fleet), (1, 5, vec![]), "the others wait until every job had its time");
+    fleet.db.sql("UPDATE delivery SET next_ms = 0 WHERE state = 'pending'").await;
+    fleet.db.becomes("SELECT COUNT(*) FROM delivery WHERE state IN ('pending', 'inflight')", 0).await;
+    assert_eq!(told(&fleet), (1, 5, vec![41]), "and come as one digest, of whichever replica");
+    assert_eq!(fleet.db.number("SELECT COUNT(*) FROM outage").await, 1);
+
+    for component in old.iter().chain(&lost) {
+        fleet.check_in("silent", component).await;
+        fleet.reserve("silent", component, 36_000).await;
+    }
+    cast.work(&fleet, 4).await;
+    cast.goes_silent(&fleet).await;
+    cast.end(&mut fleet, Allowed::within(TAKE_OVER).troubles(&["outage"])).await;
+    assert_eq!(told(&fleet).0, 1);
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod db;
 mod foreign_smtp;
 mod load;
+mod mounted;
 mod process;
 mod receiver;
 mod server;

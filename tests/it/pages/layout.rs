@@ -1,6 +1,7 @@
 //! How the pages look: on a phone, in the dark, to tired eyes.
 
 use gotel::board::{ReplicaCard, Shown};
+use gotel::secret::watch::Card as SecretCard;
 
 use super::guests::House;
 use super::window::Window;
@@ -96,6 +97,10 @@ async fn every_text_stands_out_in_the_light_and_in_the_dark() {
     window.close().await;
 }
 
+fn secret(name: &str, files: &str, trouble: Option<String>) -> SecretCard {
+    SecretCard { name: name.into(), files: files.split(", ").map(str::to_owned).collect(), trouble }
+}
+
 #[tokio::test]
 async fn the_replicas_of_a_large_house_fit_on_a_phone_and_stand_out() {
     let Some(phone) = Window::open(360, 740).await else { return };
@@ -128,6 +133,15 @@ async fn the_replicas_of_a_large_house_fit_on_a_phone_and_stand_out() {
     ];
     let direct = vec!["The database takes no writes: told without it 2m ago.".to_owned()];
     app.board.show(Shown { replicas, direct, boot_ms: gotel::clock::boot_ms(), cut_off: false });
+    let mount = "/run/secrets/gotel/alerters/a-name-that-is-long/password";
+    app.secrets.hang(vec![
+        secret(&format!("alerter/{}", "m".repeat(63)), mount, None),
+        secret(
+            "alerter/hook",
+            &format!("{mount}, {mount}"),
+            Some(format!("alerters[1].urlFile: the file {mount} is empty")),
+        ),
+    ]);
     phone.client.goto(&app.url("/nodes")).await.unwrap();
     phone.picture("replicas-phone").await;
     let wide = phone.ask(WIDE).await;

@@ -8,6 +8,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::SOON;
+use crate::faults::invariants::{
+    events_of, every_miss_is_told, loops_move_by, no_resolve_before_its_trigger, one_open_incident,
+};
 use crate::util::db::TestDb;
 use crate::util::process::Gotel;
 use crate::util::receiver::Receiver;
@@ -55,6 +58,11 @@ impl Fleet {
         std::fs::write(self.folder.path().join("secret"), secret).unwrap();
     }
 
+    /// The process at a place finds another one in its file.
+    pub fn renew_secret(&self, place: usize, secret: &str) {
+        std::fs::write(self.folder.path().join(format!("secret-{place}")), secret).unwrap();
+    }
+
     /// Where the replica at a place takes heartbeats.
     pub fn address(&self, place: usize) -> &str {
         &self.addresses[place]
@@ -64,12 +72,14 @@ impl Fleet {
     pub fn spawn(&self, id: usize, place: usize, database_url: &str) -> Gotel {
         let list: Vec<_> =
             (0..2).map(|n| format!("{{id: {}, url: \"http://{}\"}}", IDS[n], self.addresses[n])).collect();
+        let secret = self.folder.path().join(format!("secret-{place}"));
+        std::fs::copy(self.folder.path().join("secret"), &secret).unwrap();
         let yaml = format!(
             "replica: {}\npeers:\n  listen: {}\n  secretFile: {}\n  replicas: [{}]\n  confirm: 3s\n  page: 12s\n\
              alerters: [{{name: hook, type: webhook, url: \"{}\"}}]\n",
             IDS[id],
             self.addresses[place],
-            self.folder.path().join("secret").display(),
+            secret.display(),
             list.join(", "),
             self.hook.url("/hook"),
         );
@@ -113,6 +123,20 @@ impl Fleet {
             format!("{} {}", event["event"].as_str().unwrap(), event["component"].as_str().unwrap())
         };
         self.hook.requests().iter().map(|request| said(request.json())).collect()
+    }
+
+    /// What must hold after any fault (reliability, 5c), as far as it applies where no job is watched.
+    pub async fn holds(&self, running: &[&Replica]) {
+        one_open_incident(&self.db).await;
+        every_miss_is_told(&self.db, &[("hook", &self.hook)]).await;
+        no_resolve_before_its_trigger(&events_of(&self.hook));
+        for replica in running {
+            loops_move_by(async |path| {
+                let (status, page) = replica.get(path).await;
+                (status.as_u16(), page)
+            })
+            .await;
+        }
     }
 
     /// Waits until exactly this was told.

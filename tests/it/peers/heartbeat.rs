@@ -27,7 +27,7 @@ fn said() -> Said {
 
 fn signed(secret: &str, from: &str, to: &str, nonce: &str) -> Signed {
     let heartbeat = Heartbeat { from: from.into(), to: to.into(), nonce: nonce.into(), said: said() };
-    frame::request(&Secret::written(secret.into()), &heartbeat)
+    frame::request(&Secret::written(secret.into()).value(), &heartbeat)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +77,7 @@ async fn row_58_a_heartbeat_that_is_forged_or_replayed_is_401_counted_and_change
     let (status, headers, body) = post(&good).await;
     assert_eq!(status, 200);
     let signature = headers[SIGNATURE].to_str().unwrap().to_owned();
-    let secret = Secret::written(SECRET.into());
+    let secret = Secret::written(SECRET.into()).value();
     let answer = Signed { body, signature };
     let reply = frame::accept_reply(&secret, "us-1", "eu-1", &good.signature, &answer).unwrap();
     assert!(reply.said.db_ok && reply.said.seq > 0, "{:?}", reply.said);
@@ -86,6 +86,7 @@ async fn row_58_a_heartbeat_that_is_forged_or_replayed_is_401_counted_and_change
     refused(&good, "replayed").await;
     assert_eq!(count("replayed").await, 1);
     assert_eq!(post(&signed(SECRET, "us-1", "eu-1", &reply.nonce)).await.0, 200, "the next nonce is good");
+    fleet.holds(&[&replica]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,4 +127,36 @@ async fn a_replica_with_another_secret_is_shown_with_what_is_wrong() {
     })
     .await;
     assert!(fleet.told().is_empty(), "the database proves that both live: {:?}", fleet.told());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_secret_is_changed_on_one_replica_after_the_other_and_both_are_heard_all_the_time() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let fleet = Fleet::new(db).await;
+    let pair = fleet.pair().await;
+    let until = async |place: usize, line: &str| {
+        eventually(SOON, format!("{line} at {place}"), async || {
+            let page = pair[place].get("/metrics").await.1;
+            if page.lines().any(|l| l.starts_with(line)) { Ok(()) } else { Err(page) }
+        })
+        .await;
+    };
+    let replaced = r#"gotel_secret_reload_total{secret="peers",result="replaced"} 1"#;
+    fleet.renew_secret(0, "a-new-secret-for-all-replicas");
+    until(0, replaced).await;
+    // The other one does not know the new secret yet; it is heard by its own calls.
+    until(1, r#"gotel_peer_rejected_total{reason="signature"} 2"#).await;
+    for replica in &pair {
+        replica.shows("both to be healthy", |page| page.matches("</svg>healthy").count() == 2).await;
+    }
+    fleet.renew_secret(1, "a-new-secret-for-all-replicas");
+    until(1, replaced).await;
+    for replica in &pair {
+        replica
+            .shows("both to answer each other", |page| {
+                page.matches("</svg>healthy").count() == 2 && !page.contains("refuses our signature")
+            })
+            .await;
+    }
+    assert!(fleet.told().is_empty(), "{:?}", fleet.told());
 }

@@ -56,6 +56,7 @@ async fn row_05_a_killed_worker_is_told_once_and_its_return_once() {
     back.shows("both to be healthy", |page| page.matches("</svg>healthy").count() == 2).await;
     assert!(!back.gotel.output().contains("another process uses"), "a restart is no second process");
     assert!(coordinator.leads().await, "the worker's death changes nothing for it");
+    fleet.holds(&[&coordinator, &back]).await;
 }
 
 /// How many seconds ago the page says that somebody left.
@@ -119,6 +120,7 @@ async fn row_12_a_second_process_of_one_id_says_so_is_told_of_and_never_leads() 
         replica.shows("both to be healthy", |page| page.matches("</svg>healthy").count() == 2).await;
         assert!(!replica.gotel.output().contains("this one refuses to lead"));
     }
+    fleet.holds(&[&one, &other]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,6 +149,7 @@ async fn row_15_a_replica_cut_from_the_database_is_told_of_by_the_other_and_is_n
     proxy.heal();
     fleet.tells(&["trigger peer-no-db/us-1", "resolve peer-no-db/us-1"]).await;
     eventually(SOON, "it to be ready", async || cut.get("/readyz").await.0 == StatusCode::OK).await;
+    fleet.holds(&[&one, &cut]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

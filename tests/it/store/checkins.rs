@@ -7,10 +7,12 @@ use gotel::checkin::{self, Refusal};
 use gotel::lifecycle::{Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::reservation::{Draft, JobKey, SignalKind};
-use gotel::store::{CheckIn, Refused};
+use gotel::store::{CheckIn, Refused, Store};
 
+use crate::util::chaos::ChaosProxy;
 use crate::util::db::{Backend, TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, every, key};
+use crate::util::wait::eventually;
 
 fn of(job: &JobKey, kind: SignalKind, rid: &str) -> CheckIn {
     CheckIn { rid: rid.into(), ..CheckIn::new(job, kind) }
@@ -270,7 +272,7 @@ async fn what_was_accepted_before_the_end_is_still_written(db: TestDb) {
             tokio::spawn(async move { queue.submit(item).await })
         })
         .collect();
-    crate::util::wait::eventually(Duration::from_secs(10), "a first batch", async || {
+    eventually(Duration::from_secs(10), "a first batch", async || {
         f.number("SELECT COUNT(*) FROM checkin").await > 0
     })
     .await;
@@ -291,7 +293,7 @@ async fn a_full_queue_says_so_and_what_waited_too_long_is_not_written() {
     let mut f = Fixture::new(TestDb::new(Backend::Sqlite).await.unwrap()).await;
     let a = f.reserve("a", every("1h")).await;
     let path = path(&f);
-    // While somebody holds the file, the writer is busy and the queue fills.
+    // While somebody holds the file, the writer is busy and the queue fills: at first nobody knows how long it takes.
     f.sql("BEGIN IMMEDIATE").await;
     let flood: Vec<_> = (0..6000)
         .map(|_| {
@@ -305,10 +307,40 @@ async fn a_full_queue_says_so_and_what_waited_too_long_is_not_written() {
     }
     f.sql("ROLLBACK").await;
     assert!(refused["Full"] >= 6000 - 4096 - 512 && refused["Late"] > 0, "{refused:?}");
-    crate::util::wait::eventually(Duration::from_secs(20), "the path to work again", async || {
+    eventually(Duration::from_secs(20), "the path to work again", async || {
         path.queue.submit(CheckIn::new(&a, SignalKind::Ok)).await
     })
     .await;
     let stored = f.number("SELECT COUNT(*) FROM checkin").await;
     assert!(stored < 600, "{stored}: stale ones were not written");
+}
+
+on_every_database!(what_a_database_far_away_cannot_store_in_time_is_refused_at_once);
+async fn what_a_database_far_away_cannot_store_in_time_is_refused_at_once(db: TestDb) {
+    let f = Fixture::new(db).await;
+    let Some(addr) = f.db().server_addr() else { return };
+    let proxy = ChaosProxy::start(addr).await;
+    proxy.delay(Duration::from_millis(25));
+    let store = Store::open(&f.db().url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
+    let (mut tasks, loops) = (Tasks::default(), Arc::new(Loops::default()));
+    let queue = checkin::start(&store, 1, &mut tasks, &loops, &Arc::new(Metrics::new()));
+    let a = f.reserve("a", every("1h")).await;
+    let flood = async |count: usize| {
+        let all = (0..count).map(|_| {
+            let (queue, item) = (queue.clone(), CheckIn::new(&a, SignalKind::Ok));
+            tokio::spawn(async move { queue.submit(item).await })
+        });
+        let mut answers = std::collections::BTreeMap::<String, usize>::new();
+        for answer in futures::future::join_all(all).await {
+            let answer = answer.unwrap().map_or_else(|refusal| format!("{refusal:?}"), |_| "stored".into());
+            *answers.entry(answer).or_default() += 1;
+        }
+        answers
+    };
+    // One on its way and a full batch behind it: from then on it is known how long a batch takes.
+    assert_eq!(flood(500).await["stored"], 500);
+    let answers = flood(12_000).await;
+    assert!(answers["stored"] >= 512, "{answers:?}");
+    assert_eq!(answers["stored"] + answers["Full"], 12_000, "{answers:?}");
+    assert!(tasks.finish(Duration::from_secs(15)).await);
 }

@@ -197,7 +197,7 @@ async fn row_03_a_coordinator_frozen_in_a_transaction_frees_the_lease_in_time(db
     let context = f.context.clone();
     let outcome = frozen
         .evaluate(&old, 500, |loaded| {
-            // Here it holds the lease row and the reservation.
+            // Here it holds the reservation.
             proxy.freeze_existing();
             plan(&context, loaded)
         })
@@ -212,5 +212,35 @@ async fn row_03_a_coordinator_frozen_in_a_transaction_frees_the_lease_in_time(db
     .await;
     assert_eq!(f.outbox().await.len(), 0, "nothing of it was committed");
     f.evaluate().await;
+    assert_eq!(f.outbox().await.len(), 1);
+}
+
+on_every_database!(row_19_over_a_new_connection_of_500_ms_a_trip_all_that_watches_still_works);
+async fn row_19_over_a_new_connection_of_500_ms_a_trip_all_that_watches_still_works(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let Some((proxy, store)) = through_proxy(&f).await else { return };
+    let job = f.reserve("a", every("1h")).await;
+    f.check_in(&job, SignalKind::Ok).await;
+    proxy.delay(Duration::from_millis(250));
+    let mut writer = store.session();
+    eventually(SOON, "a failure to be stored", async || {
+        let answers = writer.write_checkins(&[(CheckIn::new(&job, SignalKind::Fail), 0)]).await?;
+        answers[0].map_err(|_| StoreError::Other("not found".into()))
+    })
+    .await;
+    // With the usual T of 2 s; connecting takes longer than that.
+    let mut keeper = store.session();
+    let look =
+        eventually(SOON, "the lease to be read", async || keeper.observe(COORDINATOR, LIMITS.op).await);
+    let seen = look.await;
+    let leading = keeper.take(&Claim::new(COORDINATOR, &seen), "far", LIMITS).await.unwrap().unwrap();
+    keeper.renew(&leading).await.unwrap();
+    let context = f.context.clone();
+    let mut evaluator = store.session();
+    let batch = evaluator.evaluate(&leading, 500, |loaded| plan(&context, loaded)).await.unwrap();
+    assert_eq!((batch.examined, batch.opened), (1, 1));
+    evaluator.evaluated(&leading).await.unwrap();
+    // Idle for so long, its connection was ended by the server.
+    eventually(SOON, "a renewal", async || keeper.renew(&leading).await).await;
     assert_eq!(f.outbox().await.len(), 1);
 }

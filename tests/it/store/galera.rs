@@ -280,3 +280,40 @@ async fn row_34_a_dead_node_costs_no_acknowledged_check_in_and_one_without_a_maj
         assert_eq!(world.db.number(n, "SELECT COUNT(*) FROM checkin").await, all, "node {n} has caught up");
     }
 }
+
+/// A replica whose `database.urls` lists the nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_34_with_several_endpoints_a_session_goes_on_at_a_node_that_serves() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let db = cluster.database(3).await;
+    let urls = NODES.map(|n| db.url(n).to_owned());
+    let store = Store::open_any(&urls.each_ref().map(String::as_str), Arc::new(Metrics::new())).unwrap();
+    store.migrate().await.unwrap();
+    store.reserve(&key("a"), &settings(every("1h"))).await.unwrap();
+    let (mut writer, mut keeper) = (store.session(), store.session());
+    let (leading, _) = take(&mut keeper, "a").await;
+    let mut acknowledged = 0;
+    for fault in ["none", "the first dies", "the second is left without a majority"] {
+        match fault {
+            "the first dies" => cluster.kill9(1),
+            "the second is left without a majority" => {
+                cluster.restart();
+                db.settle().await;
+                // The others go on as two of three.
+                cluster.cut_off(2).await;
+            }
+            _ => {}
+        }
+        eventually(SOON, format!("a check-in: {fault}"), async || ok(&mut writer).await).await;
+        acknowledged += 1;
+        for _ in 0..10 {
+            ok(&mut writer).await.unwrap_or_else(|e| panic!("{fault}: it stays where it is well: {e:?}"));
+            acknowledged += 1;
+        }
+        // Still the same reign, by whatever node.
+        eventually(SOON, format!("a renewal: {fault}"), async || keeper.renew(&leading).await).await;
+        let stored = db.number(3, "SELECT COUNT(*) FROM checkin").await;
+        assert!(stored >= acknowledged, "{fault}: {stored} of {acknowledged}");
+    }
+    assert_eq!(db.number(3, "SELECT term FROM lease").await, leading.term());
+}

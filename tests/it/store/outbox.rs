@@ -96,6 +96,26 @@ async fn a_retry_waits_its_time(db: TestDb) {
     assert_eq!(f.session.claim("chat", 10).await.unwrap().remove(0).attempts, 2);
 }
 
+on_every_database!(what_was_tried_is_hurried_and_what_has_its_time_is_not);
+async fn what_was_tried_is_hurried_and_what_has_its_time_is_not(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let paged = f.reserve("b0", over("pager")).await;
+    f.check_in(&paged, SignalKind::Fail).await;
+    failed(&mut f, "chat", 2).await;
+    for alerter in ["chat", "pager"] {
+        let claimed = f.session.claim(alerter, 1).await.unwrap().remove(0);
+        let retry = Finish::Retry { after_ms: 10 * MINUTE, error: "535".into() };
+        assert!(f.session.finish(&claimed, &retry).await.unwrap());
+    }
+    assert_eq!(f.session.hurry("chat").await.unwrap(), 1, "the other was not tried");
+    assert_eq!(f.session.hurry("chat").await.unwrap(), 0);
+    let claimed = f.session.claim("chat", 10).await.unwrap();
+    let mut attempts: Vec<_> = claimed.iter().map(|c| c.attempts).collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 2]);
+    assert!(f.session.claim("pager", 10).await.unwrap().is_empty(), "another alerter's wait its time");
+}
+
 on_every_database!(an_end_waits_for_its_beginning);
 async fn an_end_waits_for_its_beginning(db: TestDb) {
     let mut f = Fixture::new(db).await;
@@ -363,6 +383,7 @@ async fn what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it(db: T
     assert!(f.session.claim("chat", 100).await.unwrap().is_empty());
     assert_eq!(f.session.fold_storms("chat", "srv").await.unwrap(), 0);
     assert_eq!(f.store.counts().await.unwrap().outbox, [("chat".to_owned(), 12, 0)]);
+    assert_eq!(f.store.oldest_undelivered_ms().await.unwrap(), 0, "whoever watches GoTel need not worry");
     let replace = |_: &str, _: &Notice| Vec::new();
     assert!(f.session.adopt_orphans(&["mail".into()], replace).await.unwrap().is_empty());
     f.pass(HOUR + 30 * SECOND).await;
@@ -371,6 +392,8 @@ async fn what_waits_is_not_told_in_a_snooze_and_is_given_its_time_after_it(db: T
         "a minute is theirs"
     );
     assert!(f.session.anything_to_send("chat").await.unwrap());
+    let waits_ms = f.store.oldest_undelivered_ms().await.unwrap();
+    assert!((30 * SECOND..HOUR).contains(&waits_ms), "since the end of the snooze: {waits_ms}");
     let told = f.session.claim("chat", 100).await.unwrap();
     assert_eq!(told.len(), 12);
     assert!(told.iter().all(|row| row.age_ms < HOUR), "snoozed time does not age it");

@@ -1,15 +1,27 @@
 //! Rows of replicas: moved, claimed, told apart, and gone only in two ways.
 
+use gotel::reservation::routing::Card;
 use gotel::store::{Claim, OwnBeat, ReplicaRow, Roll};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, SECOND};
 
+fn cards() -> Vec<Card> {
+    let card = |name: &str, per_address: bool| Card {
+        name: name.into(),
+        default: true,
+        per_address,
+        folds: !per_address,
+        fallback: if per_address { vec!["ops@example.org".into()] } else { vec![] },
+    };
+    vec![card("pager", false), card("mail", true)]
+}
+
 fn own(incarnation: &str) -> OwnBeat {
     OwnBeat {
         id: "eu-1".into(),
         incarnation: incarnation.into(),
-        alerters: vec!["chat".into(), "mail".into()],
+        alerters: cards(),
         view: r#"{"us-1":"healthy"}"#.into(),
         watch_age_ms: Some(500),
     }
@@ -33,7 +45,7 @@ async fn a_row_is_made_moved_and_taken_away_by_its_own_process(db: TestDb) {
     let moved = row(&second);
     assert_eq!((moved.seq, moved.beat_age_ms, moved.watch_age_ms), (2, 0, Some(500)));
     assert!(moved.started_age_ms >= 3 * SECOND);
-    assert_eq!(moved.alerters, ["chat", "mail"]);
+    assert_eq!(moved.alerters, cards());
     assert_eq!((moved.view.as_str(), moved.version.is_empty()), (r#"{"us-1":"healthy"}"#, false));
     assert!(!f.session.leave("eu-1", "b").await.unwrap(), "not its to take away");
     assert!(f.session.leave("eu-1", "a").await.unwrap());

@@ -13,6 +13,7 @@ use gotel::http::{self, App, Auth};
 use gotel::lifecycle::{Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::reservation::routing::{Card, Routes};
+use gotel::secret::watch::Rack;
 use gotel::store::Store;
 use serde_json::Value;
 use sqlx::Executor;
@@ -28,6 +29,7 @@ pub struct TestApp {
     pub store: Store,
     pub loops: Arc<Loops>,
     pub board: Board,
+    pub secrets: Rack,
     pub stop: CancellationToken,
     pub client: reqwest::Client,
     pub server: JoinHandle<()>,
@@ -62,7 +64,7 @@ impl TestApp {
         let loops = Arc::new(Loops::default());
         let mut tasks = Tasks::default();
         let checkins = gotel::checkin::start(&store, 2, &mut tasks, &loops, &metrics);
-        let board = Board::default();
+        let (board, secrets) = (Board::default(), Rack::default());
         let card = |name: &str, per_address| Card {
             name: name.into(),
             default: true,
@@ -83,6 +85,7 @@ impl TestApp {
             counted: Default::default(),
             board: board.clone(),
             bar: Default::default(),
+            secrets: secrets.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -93,7 +96,7 @@ impl TestApp {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Self { addr, store, loops, board, stop, client, server, tasks, db }
+        Self { addr, store, loops, board, secrets, stop, client, server, tasks, db }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -96,11 +96,13 @@ struct Counts {
 impl ChaosProxy {
     /// Listens on a port of its own and forwards to `upstream`.
     pub async fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
-        let addr = listener.local_addr().unwrap();
+        // Keeps the port while nobody listens: a port that is free for a moment is taken by the next connection.
+        let keeper = bound("127.0.0.1:0".parse().unwrap()).expect("a loopback port is free");
+        let addr = keeper.local_addr().unwrap();
+        let listener = listen(addr);
         let (rules, seen) = watch::channel(Rules::faithful(upstream));
         let counts = Arc::new(Counts::default());
-        let accepting = tokio::spawn(accept(listener, addr, seen, counts.clone()));
+        let accepting = tokio::spawn(accept(keeper, listener, seen, counts.clone()));
         Self { addr, rules, counts, accepting }
     }
 
@@ -179,20 +181,19 @@ impl Drop for ChaosProxy {
 }
 
 async fn accept(
+    keeper: TcpSocket,
     mut listener: TcpListener,
-    addr: SocketAddr,
     mut rules: watch::Receiver<Rules>,
     counts: Arc<Counts>,
 ) {
     loop {
         if rules.borrow_and_update().refuse {
+            // Bound without listening: the kernel refuses.
             drop(listener);
-            // Bound without listening: the kernel refuses, and nobody else gets the port.
-            let socket = bound(addr).expect("the proxy's own port can be bound again");
             if rules.wait_for(|rules| !rules.refuse).await.is_err() {
                 return;
             }
-            listener = socket.listen(BACKLOG).expect("a bound socket can listen");
+            listener = listen(keeper.local_addr().expect("it is bound"));
         }
         tokio::select! {
             changed = rules.changed() => if changed.is_err() { return },
@@ -206,9 +207,15 @@ async fn accept(
     }
 }
 
+fn listen(addr: SocketAddr) -> TcpListener {
+    let socket = bound(addr).expect("the proxy's own port can be shared");
+    socket.listen(BACKLOG).expect("nobody else listens there")
+}
+
+/// Shared by none but those who say so too.
 fn bound(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(addr)?;
     Ok(socket)
 }

@@ -127,6 +127,14 @@ impl Cluster {
         self.script(&["kill", &n.to_string()]);
     }
 
+    /// Node `n` hears nothing of the others any more, nor they of it, and it goes on answering clients.
+    pub async fn cut_off(&self, n: usize) {
+        let mut node = connect(&self.nodes[n - 1]).await.expect("the node answers");
+        let isolate = "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'";
+        node.execute(isolate).await.expect("the node can be cut off");
+        self.becomes_non_primary(n).await;
+    }
+
     /// Waits until node `n` says that it is part of a cluster that may not serve.
     pub async fn becomes_non_primary(&self, n: usize) {
         eventually(AGREED, format!("node {n} to lose its majority"), async || {

@@ -12,6 +12,7 @@ pub mod galera;
 pub mod kube;
 pub mod kubelet;
 pub mod load;
+pub mod mounted;
 pub mod needs;
 pub mod node;
 pub mod pod;

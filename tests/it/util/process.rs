@@ -1,28 +1,34 @@
 //! The real program as a process of its own, to be killed, stopped and continued like any other.
 //!
 //! Promises: it is dead when the [`Gotel`] value is dropped, whatever state it was in; its output is kept and
-//! shown in every failure; its environment holds no `GOTEL_…` variable that the test did not give.
+//! shown in every failure, and after it once more why the test failed; its environment holds no `GOTEL_…` variable that the test did not give.
 //! Does not promise: to survive the test process being killed outright: then it is orphaned.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use url::Url;
 
 use super::signal;
-use super::wait::eventually;
+use super::wait::{eventually, now};
 
 /// How long the program may take to print its address, on a busy machine.
 const START: Duration = Duration::from_secs(30);
+
+/// How long the last lines of a process that has ended may take to be read.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// A running `gotel`.
 pub struct Gotel {
     child: Child,
     output: Arc<Mutex<String>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Gotel {
@@ -43,6 +49,7 @@ impl Gotel {
 
     /// Starts another program in the place of `gotel`: how this file is tested.
     pub fn spawn_program(program: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        keep_last_words();
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("GOTEL_") {
@@ -53,9 +60,11 @@ impl Gotel {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let output = Arc::new(Mutex::new(String::new()));
-        keep(child.stdout.take().unwrap(), output.clone());
-        keep(child.stderr.take().unwrap(), output.clone());
-        Self { child, output }
+        let readers = [
+            keep(child.stdout.take().unwrap(), output.clone()),
+            keep(child.stderr.take().unwrap(), output.clone()),
+        ];
+        Self { child, output, readers }
     }
 
     /// The process id.
@@ -116,13 +125,19 @@ impl Gotel {
         signal::term(self.pid());
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has ended by itself, and what it has printed is here.
     #[track_caller]
     pub fn wait_exit(&mut self, deadline: Duration) -> impl Future<Output = ExitStatus> {
         let output = self.output.clone();
+        let mut ended_at = None;
         eventually(deadline, "the program to end", async move || {
-            let ended = self.child.try_wait().expect("the child can be asked");
-            ended.ok_or_else(|| format!("it runs; its output:\n{}", output.lock().unwrap()))
+            let Some(status) = self.child.try_wait().expect("the child can be asked") else {
+                return Err(format!("it runs; its output:\n{}", output.lock().unwrap()));
+            };
+            // A child of its own that outlives it keeps the streams open.
+            let waited = ended_at.get_or_insert_with(now).elapsed();
+            let read = self.readers.iter().all(JoinHandle::is_finished) || waited > LAST_LINES;
+            if read { Ok(status) } else { Err("it has ended; its last lines are on their way".into()) }
         })
     }
 
@@ -149,13 +164,31 @@ impl Drop for Gotel {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
-            eprintln!("the program's output:\n{}", self.output());
+            let why = LAST_WORDS.take();
+            eprintln!("the program's output:\n{}\nthe end of it; the test failed: {why}", self.output());
         }
     }
 }
 
+thread_local! {
+    /// Why this thread panics.
+    static LAST_WORDS: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A long log would else bury why the test failed.
+fn keep_last_words() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            LAST_WORDS.set(panic.to_string());
+            usual(panic);
+        }));
+    });
+}
+
 /// Collects a stream, line by line, bytes that are no text replaced, until its end.
-fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
@@ -163,7 +196,7 @@ fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
             output.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
             line.clear();
         }
-    });
+    })
 }
 
 /// A figure of `/proc/PID/status`.

@@ -106,6 +106,7 @@ fn without_the_token_a_failover_mixes_two_holders_in_one_term() {
 fn with_a_look_instead_of_the_fencing_write_a_stale_holder_writes() {
     assert_found(&Plan { fence: Fence::Read, ..PLAN }, STALE);
     assert_found(&Plan { fence: Fence::Read, ..PLAN }, BACKWARDS);
+    assert_found(&Plan { fence: Fence::Read, ..PLAN }, OVERLOOKED);
 }
 
 #[test]

@@ -31,7 +31,8 @@ impl<const N: usize> World<N> {
             }
             Action::Begin(i) => {
                 let claim = self.replicas[i].election.claim;
-                self.replicas[i].work = claim.map(|c| Work { term: c.term, token: c.token, checked: false });
+                self.replicas[i].work =
+                    claim.map(|c| Work { term: c.term, token: c.token, checked: false, overlooks: false });
             }
             Action::Check(i) => {
                 let row = self.db.row;
@@ -194,7 +195,7 @@ impl<const N: usize> World<N> {
     }
 
     fn commit(&mut self, i: usize, plan: &Plan, seen: &mut Vec<Sight>) {
-        let Some(Work { term, token, .. }) = self.replicas[i].work.take() else { return };
+        let Some(Work { term, token, overlooks, .. }) = self.replicas[i].work.take() else { return };
         let before = self.db;
         let row = before.row;
         let fenced = match plan.fence {
@@ -213,6 +214,11 @@ impl<const N: usize> World<N> {
         if let Some(last) = before.last {
             seen.extend((term < last.0).then_some(BACKWARDS));
             seen.extend((term == last.0 && token != last.1).then_some(MIXED));
+        }
+        // Not after a fail-over: what it forgot was never overlooked.
+        seen.extend((overlooks && !plan.failover).then_some(OVERLOOKED));
+        for work in self.replicas.iter_mut().filter_map(|r| r.work.as_mut()) {
+            work.overlooks |= work.token != token;
         }
         self.db.last = Some((term, token));
         if plan.fence != Fence::Read {

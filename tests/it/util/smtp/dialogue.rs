@@ -102,7 +102,7 @@ impl Dialogue {
         let mut features = vec!["sink.test", "8BITMIME"];
         if self.shared.encryption == Encryption::StartTls && !self.encrypted {
             features.push("STARTTLS");
-        } else if self.shared.login.is_some() {
+        } else if self.shared.login().is_some() {
             features.push("AUTH PLAIN LOGIN");
         }
         let (last, others) = features.split_last().expect("there is at least the name");
@@ -125,7 +125,7 @@ impl Dialogue {
     }
 
     async fn auth(&mut self, rest: &str) -> io::Result<()> {
-        let Some((user, password)) = self.shared.login.clone() else {
+        let Some((user, password)) = self.shared.login() else {
             return self.say("502 5.5.1 no login here").await;
         };
         if self.needs_tls() {
@@ -170,7 +170,7 @@ impl Dialogue {
         if self.needs_tls() {
             return self.say("530 5.7.0 STARTTLS first").await;
         }
-        if self.shared.login.is_some() && self.login.is_none() {
+        if self.shared.login().is_some() && self.login.is_none() {
             return self.say("530 5.7.0 login first").await;
         }
         match address(rest, "FROM:") {

@@ -83,7 +83,7 @@ struct Shared {
     encryption: Encryption,
     identity: Identity,
     /// User and password, where a login is needed.
-    login: Option<(String, String)>,
+    login: Mutex<Option<(String, String)>>,
     /// With how many times each may still happen.
     faults: Mutex<Vec<(Fault, usize)>>,
     mails: Mutex<Vec<Mail>>,
@@ -96,7 +96,7 @@ impl SmtpSink {
         let shared = Arc::new(Shared {
             encryption,
             identity: Identity::new(),
-            login: login.map(|(user, password)| (user.into(), password.into())),
+            login: Mutex::new(login.map(|(user, password)| (user.into(), password.into()))),
             faults: Mutex::default(),
             mails: Mutex::default(),
             connections: Mutex::default(),
@@ -115,6 +115,11 @@ impl SmtpSink {
     /// The PEM file of the authority that signed its certificate.
     pub fn ca_file(&self) -> &Path {
         self.shared.identity.ca_file()
+    }
+
+    /// From now on, this is the login it insists on.
+    pub fn insist(&self, user: &str, password: &str) {
+        *self.shared.login.lock().unwrap() = Some((user.into(), password.into()));
     }
 
     /// From now on, this goes wrong every time.
@@ -160,6 +165,10 @@ impl Drop for SmtpSink {
 }
 
 impl Shared {
+    fn login(&self) -> Option<(String, String)> {
+        self.login.lock().unwrap().clone()
+    }
+
     /// Whether this fault is to happen now; uses one of its times up.
     fn happens(&self, fault: &Fault) -> bool {
         self.takes_place(|known| (known == fault).then_some(())).is_some()
