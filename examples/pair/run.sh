@@ -54,6 +54,13 @@ start() { # ID
   disown $! # the shell need not say that it was killed
 }
 
+both_healthy() { # as each of them says
+  local url
+  for url in "$eu" "$us"; do
+    [ "$(curl -fsS -m 5 "$url/nodes" | grep -c '</svg>healthy')" = 2 ] || return 1
+  done
+}
+
 leads() { # URL
   [ "$(curl -fsS -m 5 "$1/is-coordinator")" = true ]
 }
@@ -69,7 +76,7 @@ export GOTEL_PEER_SECRET
 start eu
 until_true 60 "a coordinator" leads "$eu"
 start us
-until_true 60 "both to see each other" sh -c "curl -fsS -m 5 $us/nodes | grep -c '</svg>healthy' | grep -q 2"
+until_true 60 "both to see each other" both_healthy
 echo "eu-1 coordinates, us-1 watches it."
 
 echo "kill -9 eu-1"
