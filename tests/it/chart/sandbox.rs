@@ -6,7 +6,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{SOON, object, objects, template};
+use super::{INSTALLATIONS, SOON, object, objects, template};
 use crate::util::cluster::Cluster;
 use crate::util::db::{Backend, TestDb};
 use crate::util::pod::{Files, Pod};
@@ -23,8 +23,8 @@ const SECRET: &str = "a-secret-that-is-long-enough";
 /// The pod that the chart rendered. `config` changes texts of the configuration; `secrets` are what Secrets hold, by
 /// volume and file (`database/url`).
 fn pod(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Pod {
-    let named = |object: &Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == "gotel";
-    let map = objects(rendered).into_iter().find(named).expect("it is rendered");
+    let holds = |object: &Value| object["kind"] == "ConfigMap" && object["data"]["gotel.yaml"].is_string();
+    let map = objects(rendered).into_iter().find(holds).expect("it is rendered");
     let text = map["data"]["gotel.yaml"].as_str().unwrap().to_owned();
     let text = config.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from), "{from} in {text}");
@@ -34,7 +34,8 @@ fn pod(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Pod
     let mut files = Files::from([("config".to_owned(), vec![("gotel.yaml".to_owned(), text)])]);
     for volume in spec["volumes"].as_array().unwrap().iter().filter(|volume| volume["secret"].is_object()) {
         let name = volume["name"].as_str().unwrap();
-        let all = || ["password", "routingKey", "url", "hmac"].map(|key| json!({"path": key})).to_vec();
+        let keys = ["password", "routingKey", "url", "hmac", "username", "key", "authorization"];
+        let all = || keys.map(|key| json!({"path": key})).to_vec();
         let items = volume["secret"]["items"].as_array().cloned().unwrap_or_else(all);
         let file = |item: &Value| {
             let file = item["path"].as_str().unwrap();
@@ -103,6 +104,23 @@ async fn the_smallest_installation_runs_under_its_pods_restrictions() {
     gotel.sigterm();
     let status = gotel.wait_exit(SOON).await;
     assert!(status.success(), "{status}: {}", gotel.output());
+}
+
+#[tokio::test]
+async fn every_installation_has_a_configuration_that_gotel_takes() {
+    let Some(cluster) = Cluster::shared() else { return };
+    for (name, files) in INSTALLATIONS {
+        let rendered = template(&cluster, files, &[]).await.ok();
+        let urls = "mysql://gotel:secret@one.example.org/gotel\nmysql://gotel:secret@two.example.org/gotel\n";
+        let secrets = [("database/url", urls.lines().next().unwrap()), ("database/urls", urls)];
+        // Of an authority of one's own, only the place is looked at here.
+        let config: &[(&str, &str)] = if name == "everything" { &[("caFile: ", "# ")] } else { &[] };
+        let mut pod = pod(&rendered, config, &secrets);
+        pod.args = ["config", "check", "--config=/etc/gotel/gotel.yaml"].map(str::to_owned).to_vec();
+        let mut gotel = pod.start(0);
+        let status = gotel.wait_exit(SOON).await;
+        assert!(status.success(), "{name}: {}", gotel.output());
+    }
 }
 
 /// The first replica of a cluster of the example with two; heartbeats go over loopback.

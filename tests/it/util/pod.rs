@@ -25,6 +25,8 @@ pub struct Pod {
     spec: Value,
     /// What it finds in its environment besides what the pod says.
     pub env: Vec<(String, String)>,
+    /// The program's arguments: what the pod says.
+    pub args: Vec<String>,
     /// Folders that the pod declares a place to write.
     pub writable: Vec<String>,
 }
@@ -34,7 +36,9 @@ impl Pod {
     pub fn new(spec: &Value, files: &Files) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
         let env = vec![("GOTEL_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
-        let mut pod = Self { root, spec: spec.clone(), env, writable: Vec::new() };
+        let args = spec["containers"][0]["args"].as_array().unwrap();
+        let args = args.iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();
+        let mut pod = Self { root, spec: spec.clone(), env, args, writable: Vec::new() };
         pod.image();
         for mount in spec["containers"][0]["volumeMounts"].as_array().unwrap() {
             let (name, path) = (mount["name"].as_str().unwrap(), mount["mountPath"].as_str().unwrap());
@@ -113,12 +117,11 @@ impl Pod {
         }
         script += &format!("mount --bind {} usr/local/bin/gotel\n", env!("CARGO_BIN_EXE_gotel"));
         script += "mount --rbind /proc proc\nmount -o remount,bind,ro .\n";
-        let args = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
         // The user is mapped anew: who was root for the mounts is nobody in particular here.
         script += &format!(
             "exec setpriv --no-new-privs unshare --user --map-user={user} --map-group={user} --root=. --wd=/ \
              /usr/local/bin/gotel {}",
-            args.collect::<Vec<_>>().join(" ")
+            self.args.join(" ")
         );
         let mut env = environment(container, &ordinal.to_string());
         env.extend(self.env.iter().cloned());
