@@ -18,12 +18,12 @@ fn the_image_is_built_of_what_the_manifest_and_the_chart_say() {
     };
     let rust = line(&manifest, "rust-version = ").replace('"', "");
     assert!(
-        dockerfile.contains(&format!("FROM docker.io/library/rust:{rust}-")),
+        dockerfile.contains(&format!("FROM rust:{rust}-")),
         "the compiler is the oldest that serves"
     );
     assert_eq!(line(&dockerfile, "USER "), "65532:65532", "as in the pod");
     let last = dockerfile.rsplit("\nFROM ").next().unwrap();
-    assert!(last.starts_with("gcr.io/distroless/cc-debian12:nonroot\n") && !last.contains("RUN"), "{last}");
+    assert!(last.starts_with("scratch\n") && !last.contains("RUN"), "{last}");
 
     let chart: Value = serde_yaml::from_str(&read("charts/gotel/Chart.yaml")).unwrap();
     let version = line(&manifest, "version = ").replace('"', "");

@@ -65,18 +65,17 @@ impl Pod {
         self.root.path().join(inside.trim_start_matches('/'))
     }
 
-    /// What the image has: the program, the libraries it is linked with, certificates.
+    /// What the image has, put together as the Dockerfile does.
     fn image(&self) {
-        let program = env!("CARGO_BIN_EXE_gotel");
-        let linked = Command::new("ldd").arg(program).output().expect("ldd can be run");
-        let linked = String::from_utf8(linked.stdout).expect("it prints text");
-        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
-            let name = Path::new(library).file_name().unwrap().to_str().unwrap();
-            let known = ["libc.so", "libm.so", "libgcc_s.so", "ld-linux"];
-            assert!(known.iter().any(|known| name.starts_with(known)), "the image has no {library}");
-            self.copy(library);
-        }
-        self.copy("/etc/ssl/certs/ca-certificates.crt");
+        let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile");
+        let dockerfile = std::fs::read_to_string(dockerfile).expect("there is a Dockerfile");
+        let recipe = dockerfile.lines().find_map(|line| line.strip_prefix("RUN mkdir -p /image"));
+        let recipe = format!("mkdir -p /image{}", recipe.expect("the image is put together"));
+        let recipe = recipe
+            .replace("/image", self.root.path().to_str().expect("the folder's name is text"))
+            .replace("target/release/gotel", env!("CARGO_BIN_EXE_gotel"));
+        let made = Command::new("sh").args(["-c", &recipe]).output().expect("a shell can be run");
+        assert!(made.status.success(), "{recipe}: {}", String::from_utf8_lossy(&made.stderr));
         // Places to mount these on.
         for place in ["usr/local/bin/gotel", "dev/null", "dev/urandom", "proc/nothing"] {
             self.write(place, "");
@@ -88,12 +87,6 @@ impl Pod {
         let path = self.at(inside);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
-    }
-
-    fn copy(&self, path: &str) {
-        let to = self.at(path);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(path, to).unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
     /// Starts the container, as the pod of this number in its StatefulSet.
