@@ -48,7 +48,7 @@ chaos: ## ten minutes of anything to three replicas and their database; GOTEL_CH
 		$(CARGO) test --locked --test it -- ha::chaos --nocapture
 
 bench: ## measure, and print the ratios (docs/benchmarks.md explains them)
-	@tests/setup/with-databases.sh $(CARGO) bench --locked --bench checkin
+	@tests/setup/with-databases.sh --clusters $(CARGO) bench --locked --bench checkin
 
 fmt: ## format the code
 	$(CARGO) fmt

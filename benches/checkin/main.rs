@@ -1,9 +1,9 @@
 //! `make bench`: what the check-in path and the evaluator can do, as ratios within one run.
 //!
 //! Prints one Markdown table a topic and puts them between the markers of docs/benchmarks.md, which
-//! explains each figure; tables that this run has not measured stay there as they were. `cargo bench --bench checkin -- --quick` is the same in three minutes, with figures
-//! that say little; it leaves the document alone. A word (`rates`, `overload`, `evaluate`, `memory`,
-//! `failover`) runs that topic only.
+//! explains each figure; tables that this run has not measured stay there as they were. `cargo bench --bench checkin --
+//! --quick` is the same in three minutes, with figures that say little; it leaves the document alone. A word (`rates`,
+//! `overload`, `evaluate`, `memory`, `failover`, `objects`) runs that topic only.
 //!
 //! The program starts itself again for what must be a process of its own: the load (`load`) and the server
 //! that stores nothing (`sink`).
@@ -14,6 +14,7 @@ mod evaluate;
 mod failover;
 mod load;
 mod memory;
+mod operator;
 mod overload;
 mod process;
 mod proxy;
@@ -61,6 +62,9 @@ fn main() {
         }
         if wanted("failover") {
             failover::run(&databases, depth, &mut report).await;
+        }
+        if wanted("objects") {
+            operator::run(&databases, depth, &mut report).await;
         }
     });
     if depth == Depth::Full {

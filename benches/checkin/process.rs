@@ -36,6 +36,15 @@ impl Server {
         Self::start(command)
     }
 
+    /// One that keeps the objects of this namespace of a cluster.
+    pub fn in_cluster(database_url: &str, kubeconfig: &str, namespace: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gotel"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", database_url]);
+        command.args(["--kubernetes", "on", "--cluster-name", "bench", "--kubernetes-namespaces", namespace]);
+        command.env("KUBECONFIG", kubeconfig);
+        Self::start(command)
+    }
+
     /// The same HTTP server with the write left out.
     pub fn sink() -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));

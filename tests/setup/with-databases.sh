@@ -1,17 +1,24 @@
 #!/usr/bin/env bash
-# with-databases.sh [--all] COMMAND…
-# Starts MariaDB and MySQL (with --all also a Galera cluster, the browser, the foreign mail server and two Kubernetes
-# clusters), runs COMMAND with their addresses in its environment and GOTEL_TEST_REQUIRE=1, ends what it started however
-# COMMAND ends, and exits as COMMAND did. What has an address in the environment already is used as it is.
+# with-databases.sh [--clusters|--all] COMMAND…
+# Starts MariaDB and MySQL (with --clusters also two Kubernetes clusters; with --all those, a Galera cluster, the browser
+# and the foreign mail server), runs COMMAND with their addresses in its environment and GOTEL_TEST_REQUIRE=1, ends what
+# it started however COMMAND ends, and exits as COMMAND did. What has an address in the environment already is used as it
+# is.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 components=(mariadb mysql)
-if [ "${1:-}" = --all ]; then
-  components+=(galera chromium python-smtp controlplane)
-  shift
-fi
+case "${1:-}" in
+  --all)
+    components+=(galera chromium python-smtp controlplane)
+    shift
+    ;;
+  --clusters)
+    components+=(controlplane)
+    shift
+    ;;
+esac
 [ $# -gt 0 ] || {
-  echo "usage: tests/setup/with-databases.sh [--all] COMMAND…" >&2
+  echo "usage: tests/setup/with-databases.sh [--clusters|--all] COMMAND…" >&2
   exit 2
 }
 

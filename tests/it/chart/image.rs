@@ -17,10 +17,7 @@ fn the_image_is_built_of_what_the_manifest_and_the_chart_say() {
         found.unwrap_or_else(|| panic!("{begin} is said"))
     };
     let rust = line(&manifest, "rust-version = ").replace('"', "");
-    assert!(
-        dockerfile.contains(&format!("FROM rust:{rust}-")),
-        "the compiler is the oldest that serves"
-    );
+    assert!(dockerfile.contains(&format!("FROM rust:{rust}-")), "the compiler is the oldest that serves");
     assert_eq!(line(&dockerfile, "USER "), "65532:65532", "as in the pod");
     let last = dockerfile.rsplit("\nFROM ").next().unwrap();
     assert!(last.starts_with("scratch\n") && !last.contains("RUN"), "{last}");
