@@ -77,6 +77,12 @@ impl Server {
         kill_process(pid, signal).expect("the process is ours");
     }
 
+    /// Asks it to end, and waits for it.
+    pub fn end(mut self) {
+        self.signal(Signal::TERM);
+        self.child.wait().expect("it is a child of ours");
+    }
+
     /// The most memory it ever had resident, in bytes.
     pub fn peak_bytes(&self) -> u64 {
         self.memory("VmHWM:")
