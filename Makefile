@@ -10,7 +10,7 @@ help: ## list the targets
 run: ## build and start GoTel on 127.0.0.1:8080 with an embedded database in data/
 	@$(CARGO) run --quiet --locked -- serve $(ARGS)
 
-test: ## run every check; installs, starts and stops the databases, the browser and the mail server
+test: ## run every check; installs, starts and stops the databases, the clusters, the browser and the mail server
 	@tests/setup/with-databases.sh --all $(MAKE) --no-print-directory checks
 
 # What `make test` runs once everything is up. Cheapest first.
