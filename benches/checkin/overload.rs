@@ -25,7 +25,7 @@ const FULL_BATCHES: usize = 2048;
 const JOBS: usize = 10_000;
 
 /// How late the long line carries, each way.
-const LATE: Duration = Duration::from_millis(20);
+const LATE: Duration = Duration::from_millis(40);
 
 pub async fn run(databases: &[Backend], depth: Depth, report: &mut Report) {
     let span = if depth == Depth::Full { Duration::from_secs(20) } else { Duration::from_secs(3) };
