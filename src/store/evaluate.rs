@@ -230,7 +230,7 @@ impl Session {
         transact!(&mut *self, LOOK, |tx| {
             let now = tx.inner().now_expr();
             let text = format!("SELECT id FROM reservation WHERE due_ms <= {now} ORDER BY due_ms LIMIT 1");
-            Ok(!tx.all_plain(text).await?.is_empty())
+            Ok(tx.first(text).await?.is_some())
         })
     }
 
@@ -242,7 +242,7 @@ impl Session {
                 "SELECT rkey, id, app, component, {now} AS now_ms FROM reservation WHERE due_ms <= {now} \
                  ORDER BY due_ms, id LIMIT 1"
             );
-            let Some(row) = tx.all_plain(text).await?.pop() else { return Ok(None) };
+            let Some(row) = tx.first(text).await? else { return Ok(None) };
             Ok(Some(DueRow {
                 rkey: row.try_get(0)?,
                 id: row.try_get(1)?,
