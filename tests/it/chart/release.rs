@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{SOON, at};
+use crate::docs::workshop::copy;
 use crate::util::cluster::{Cluster, Namespace};
 use crate::util::wait::eventually;
 
@@ -33,18 +34,6 @@ fn older_chart(cluster: &Cluster) -> String {
     let version = chart.lines().find(|line| line.starts_with("version: ")).unwrap();
     std::fs::write(folder.join("Chart.yaml"), chart.replace(version, "version: 0.1.9")).unwrap();
     folder.to_str().expect("the folder's name is text").to_owned()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            std::fs::copy(from, to).unwrap();
-        }
-    }
 }
 
 /// Runs Helm with `--wait` while every pod runs.
