@@ -1,4 +1,4 @@
-//! `make bench`: what the check-in path and the evaluator can do, as ratios within one run.
+//! `make bench`: what the check-in path, the evaluator, a pair and the controller can do, as ratios within one run.
 //!
 //! Prints one Markdown table a topic and puts them between the markers of docs/benchmarks.md, which
 //! explains each figure; tables that this run has not measured stay there as they were. `cargo bench --bench checkin --
@@ -27,7 +27,7 @@ use report::Report;
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
-    /// Twenty minutes.
+    /// Half an hour.
     Full,
     /// Three minutes.
     Quick,
