@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::audit;
 use crate::util::chaos::ChaosProxy;
@@ -120,7 +119,7 @@ impl Fleet {
         let pager = Receiver::pagerduty().await;
         let server = db.server_addr().expect("several replicas need a server");
         let names = &NAMES[..plan.replicas];
-        let addresses = if plan.peers { free_addresses(names.len()).await } else { Vec::new() };
+        let addresses = if plan.peers { own_addresses(names.len()) } else { Vec::new() };
         let mut fleet = Self {
             members: Vec::new(),
             hook,
@@ -368,13 +367,11 @@ impl Member {
     }
 }
 
-/// Addresses that are free now, for listeners whose addresses the others must know beforehand.
-async fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free"));
-    }
-    held.iter().map(|listener| listener.local_addr().expect("it has an address")).collect()
+/// Addresses of a part of the loopback network that nobody else uses, for listeners whose addresses the others must know
+/// beforehand. (A port of 127.0.0.1 that was free a moment ago is taken by the next connection.)
+fn own_addresses(count: usize) -> Vec<SocketAddr> {
+    let (a, b, c) = (fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..250));
+    (c..).take(count).map(|c| SocketAddr::from(([127, a, b, c], 8081))).collect()
 }
 
 fn peers_yaml(own_name: &str, own: SocketAddr, ways: &[(&'static str, ChaosProxy)]) -> String {
