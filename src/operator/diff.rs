@@ -102,6 +102,7 @@ mod tests {
             settings: &settings,
             reclaim: Reclaim::Delete,
             suspend: false,
+            likely_kept: true,
         };
         assert_eq!(plan(&wish, false, Some(&stored)), right);
         assert_eq!(plan(&wish, false, None), Plan::Write);
@@ -125,6 +126,7 @@ mod tests {
             settings: &settings,
             reclaim: Reclaim::Delete,
             suspend: true,
+            likely_kept: true,
         };
         let stored = Stored { snooze_until_ms: until_ms, ..held(|h| h.suspended = suspended) };
         assert_eq!(plan(&wish, false, Some(&stored)), right);

@@ -130,6 +130,7 @@ async fn look(object: &Reservation, id: &ObjectId, ctx: &Context) -> Result<Foun
         settings: &asked.settings,
         reclaim: asked.reclaim,
         suspend: asked.suspend,
+        likely_kept: status::says_kept(object),
     };
     let applied =
         store.apply_object(&asked.key, wish, |stored| diff::plan(&wish, asked.adopt, stored)).await?;

@@ -146,6 +146,13 @@ fn told(reason: Reason) -> &'static str {
     }
 }
 
+/// Whether the object says that its spec, as it is now, is what is stored.
+pub fn says_kept(object: &Reservation) -> bool {
+    let status = object.status.as_ref();
+    status.and_then(|s| s.observed_generation) == object.metadata.generation
+        && condition(status, READY).is_some_and(|c| c.status == Truth::True.as_str())
+}
+
 /// How an object's status stands beside its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Staleness {

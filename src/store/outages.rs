@@ -100,11 +100,13 @@ pub(super) async fn now_and_alive_ms(tx: &mut Tx) -> Result<(i64, i64)> {
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
+/// Which outages [`load`] gives.
+pub(super) fn remembered(tx: &Tx) -> String {
+    format!("to_ms > {} - {REMEMBERED_MS}", tx.inner().now_expr())
+}
+
 pub(super) async fn load(tx: &mut Tx) -> Result<Vec<Outage>> {
-    let now = tx.inner().now_expr();
-    let text = format!(
-        "SELECT from_ms, to_ms, cause FROM outage WHERE to_ms > {now} - {REMEMBERED_MS} ORDER BY from_ms"
-    );
+    let text = format!("SELECT from_ms, to_ms, cause FROM outage WHERE {} ORDER BY from_ms", remembered(tx));
     let rows = tx.all_plain(text).await?;
     let outage = |row: &sqlx::any::AnyRow| {
         let cause = Cause::parse(&row.try_get::<String, _>(2)?);

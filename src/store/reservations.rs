@@ -222,24 +222,31 @@ pub(super) async fn wake(tx: &mut Tx, row: &Locked) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn insert(tx: &mut Tx, key: &JobKey, settings: &Settings, stored: &str) -> Result<()> {
-    let now = tx.now_ms().await?;
-    tx.run(
-        sql("INSERT INTO reservation (rkey, app, component, owner, gen, settings, max_runtime_ms, state, due_ms, \
-             created_ms, updated_ms, fails, checkins, uses_runs, rearm_ms) \
-             VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?, ?, 0, 0, 0, 0)")
-        .bind(key.digest())
-        .bind(key.app.as_str().to_owned())
-        .bind(key.component.as_str().to_owned())
-        .bind(settings.owner.clone())
-        .bind(stored.to_owned())
-        .bind(settings.max_runtime_ms)
-        .bind(State::Waiting.as_str())
-        .bind(now)
-        .bind(now),
-    )
-    .await?;
-    Ok(())
+/// A new row; its id, where the database's driver tells it.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    key: &JobKey,
+    settings: &Settings,
+    stored: &str,
+) -> Result<Option<i64>> {
+    let now = tx.inner().now_expr();
+    let made = tx
+        .run(
+            sql(format!(
+                "INSERT INTO reservation (rkey, app, component, owner, gen, settings, max_runtime_ms, state, due_ms, \
+                 created_ms, updated_ms, fails, checkins, uses_runs, rearm_ms) \
+                 VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, {now}, {now}, 0, 0, 0, 0)"
+            ))
+            .bind(key.digest())
+            .bind(key.app.as_str().to_owned())
+            .bind(key.component.as_str().to_owned())
+            .bind(settings.owner.clone())
+            .bind(stored.to_owned())
+            .bind(settings.max_runtime_ms)
+            .bind(State::Waiting.as_str()),
+        )
+        .await?;
+    Ok(made.last_insert_id())
 }
 
 /// A reservation made again after its checkout starts from nothing: nothing of its past pages.

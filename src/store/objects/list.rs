@@ -1,6 +1,7 @@
 //! All that a cluster's objects hold, at a glance; and the rows whose object is missing.
 
-use super::{Alerts, HELD, Held, Reclaim, free, held};
+use super::apply::free;
+use super::{Alerts, HELD, Held, Reclaim, held};
 use crate::reservation::State;
 use crate::reservation::snooze::Snooze;
 use crate::store::dialect::{chunks, marks};

@@ -241,7 +241,14 @@ async fn what_a_kubernetes_object_has_made_is_changed_there_and_the_answer_says_
     let key = JobKey::parse("billing", "nightly").unwrap();
     for suspend in [false, true] {
         let reclaim = Reclaim::Delete;
-        let wish = Wish { object: &object, generation: 1, settings: &settings, reclaim, suspend };
+        let wish = Wish {
+            object: &object,
+            generation: 1,
+            settings: &settings,
+            reclaim,
+            suspend,
+            likely_kept: false,
+        };
         app.store.apply_object(&key, wish, |_| Plan::Write).await.unwrap();
         let body = r#"{"app":"billing","component":"nightly","every":"2h"}"#;
         let job = r#"{"app":"billing","component":"nightly"}"#;

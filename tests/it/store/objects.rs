@@ -24,11 +24,12 @@ struct Asks<'a> {
     reclaim: Reclaim,
     suspend: bool,
     adopt: bool,
+    likely_kept: bool,
 }
 
 fn asks(object: &ObjectId) -> Asks<'_> {
     let (settings, reclaim) = (settings(every("1h")), Reclaim::Delete);
-    Asks { object, generation: 1, settings, reclaim, suspend: false, adopt: false }
+    Asks { object, generation: 1, settings, reclaim, suspend: false, adopt: false, likely_kept: false }
 }
 
 impl Asks<'_> {
@@ -39,9 +40,31 @@ impl Asks<'_> {
             settings: &self.settings,
             reclaim: self.reclaim,
             suspend: self.suspend,
+            likely_kept: self.likely_kept,
         };
         f.store.apply_object(key, wish, |stored| diff::plan(&wish, self.adopt, stored)).await.unwrap()
     }
+}
+
+on_every_database!(what_is_likely_kept_is_looked_at_first_and_comes_to_the_same);
+async fn what_is_likely_kept_is_looked_at_first_and_comes_to_the_same(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let (a, mine, other) = (key("a"), object("a", "u1"), object("b", "u2"));
+    let likely = |object| Asks { likely_kept: true, ..asks(object) };
+    let made = Asks { generation: 2, ..likely(&mine) }.of(&f, &a).await;
+    assert_eq!((made.plan, made.view.unwrap().held.generation), (Plan::Write, 2));
+    let updated = f.column(&a, "updated_ms").await;
+    f.pass(MINUTE).await;
+    let kept = Asks { generation: 2, ..likely(&mine) }.of(&f, &a).await;
+    assert_eq!((kept.plan, kept.view.unwrap().held.object), (Plan::Keep, mine.clone()));
+    let stale = likely(&mine).of(&f, &a).await;
+    assert_eq!((stale.plan, stale.view.unwrap().held.generation), (Plan::Stale, 2));
+    let held = likely(&other).of(&f, &a).await;
+    assert_eq!((held.plan, held.view.is_none()), (Plan::HeldByObject(mine.clone()), true));
+    assert_eq!(f.column(&a, "updated_ms").await, updated, "nothing is written");
+    let made_over_http = f.reserve("b", every("1h")).await;
+    let held = likely(&other).of(&f, &made_over_http).await;
+    assert_eq!((held.plan, held.view.is_none()), (Plan::HeldByApi, true));
 }
 
 on_every_database!(an_object_makes_its_reservation_once_and_shows_how_it_is);
@@ -110,7 +133,14 @@ async fn eight_objects_at_once_make_one_owner(db: TestDb) {
         tasks.spawn(async move {
             let (object, settings) = (object(&format!("o{n}"), &format!("u{n}")), settings(every("1h")));
             let (reclaim, suspend) = (Reclaim::Delete, false);
-            let wish = Wish { object: &object, generation: 1, settings: &settings, reclaim, suspend };
+            let wish = Wish {
+                object: &object,
+                generation: 1,
+                settings: &settings,
+                reclaim,
+                suspend,
+                likely_kept: false,
+            };
             store.apply_object(&key("a"), wish, |stored| diff::plan(&wish, false, stored)).await.unwrap().plan
         });
     }
