@@ -4,7 +4,7 @@ use super::Store;
 use super::error::Result;
 use super::session::{sql, transact};
 use super::views::{
-    Bind, FROM, Filter, INCIDENT, IncidentView, Page, RULE, ReservationView, reservation,
+    Bind, FROM, FROM_OWNED, Filter, INCIDENT, IncidentView, Page, RULE, ReservationView, reservation,
     reservation_columns, with_deliveries,
 };
 use crate::reservation::State;
@@ -37,7 +37,7 @@ impl Store {
                 w.and("(r.app > ? OR (r.app = ? AND r.component > ?))", binds);
             }
             let text = format!(
-                "SELECT {} {FROM}{} ORDER BY r.app, r.component LIMIT {}",
+                "SELECT {} {FROM_OWNED}{} ORDER BY r.app, r.component LIMIT {}",
                 reservation_columns(),
                 w.text,
                 limit + 1

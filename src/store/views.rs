@@ -6,6 +6,7 @@ use super::decode::{EVIDENCE, OPEN_INCIDENT, evidence, open_incident};
 use super::dialect::marks;
 use super::error::Result;
 use super::held;
+use super::objects::ObjectId;
 use super::outbox::OutboxState;
 use super::session::{Rule, Tx, sql, transact};
 use crate::reservation::incident::{Ending, OpenIncident, Reason};
@@ -66,6 +67,8 @@ pub struct ReservationView {
     pub updated_ms: i64,
     /// The open incident: its id and content.
     pub incident: Option<(String, OpenIncident)>,
+    /// The Kubernetes object that it belongs to; None: the API's own.
+    pub object: Option<ObjectId>,
 }
 
 /// One check-in of the history.
@@ -262,14 +265,15 @@ impl Filter {
 }
 
 /// How many columns [`reservation_columns`] names.
-pub(super) const RESERVATION_COLUMNS: usize = 27;
+pub(super) const RESERVATION_COLUMNS: usize = 31;
 
 pub(super) fn reservation_columns() -> String {
     let prefixed = |list: &str, alias: &str| {
         list.split(',').map(|c| format!("{alias}.{}", c.trim())).collect::<Vec<_>>().join(", ")
     };
     format!(
-        "r.id, r.app, r.component, r.settings, r.state, r.updated_ms, r.snooze_reason, r.snooze_by, i.id AS incident, {}, {}",
+        "r.id, r.app, r.component, r.settings, r.state, r.updated_ms, r.snooze_reason, r.snooze_by, i.id AS incident, {}, {}, \
+         o.cluster, o.namespace, o.name, o.uid",
         prefixed(EVIDENCE, "r"),
         prefixed(OPEN_INCIDENT, "i")
     )
@@ -298,10 +302,23 @@ pub(super) fn reservation(row: &AnyRow) -> Result<ReservationView> {
             Some(id) => Some((id, open_incident(row, 20)?)),
             None => None,
         },
+        object: match row.try_get(27)? {
+            Some(cluster) => Some(ObjectId {
+                cluster,
+                namespace: row.try_get(28)?,
+                name: row.try_get(29)?,
+                uid: row.try_get(30)?,
+            }),
+            None => None,
+        },
     })
 }
 
-/// `FROM` of every listing: reservations not checked out, with their open incident.
+/// `FROM` of [`reservation_columns`]: reservations not checked out, with their open incident and their owner.
+pub(super) const FROM_OWNED: &str = "FROM reservation r LEFT JOIN incident i ON i.reservation_id = r.id AND i.closed_ms IS NULL \
+     LEFT JOIN kube_object o ON o.reservation_id = r.id WHERE r.checked_out_ms IS NULL";
+
+/// `FROM` of every count over them.
 pub(super) const FROM: &str = "FROM reservation r LEFT JOIN incident i ON i.reservation_id = r.id AND i.closed_ms IS NULL \
      WHERE r.checked_out_ms IS NULL";
 
@@ -320,7 +337,7 @@ impl Store {
                 w.and("r.id > ?", [Bind::Number(after)]);
             }
             let text = format!(
-                "SELECT {} {FROM}{} ORDER BY r.id LIMIT {}",
+                "SELECT {} {FROM_OWNED}{} ORDER BY r.id LIMIT {}",
                 reservation_columns(),
                 w.text,
                 limit + 1
@@ -337,7 +354,7 @@ impl Store {
     pub async fn reservation(&self, key: &JobKey) -> Result<Option<(ReservationView, i64)>> {
         transact!(self.pooled().await?, RULE, |tx| {
             let now_ms = tx.now_ms().await?;
-            let text = format!("SELECT {} {FROM} AND r.rkey = ?", reservation_columns());
+            let text = format!("SELECT {} {FROM_OWNED} AND r.rkey = ?", reservation_columns());
             let row = tx.maybe(sql(text).bind(key.digest())).await?;
             row.as_ref().map(|row| Ok((reservation(row)?, now_ms))).transpose()
         })

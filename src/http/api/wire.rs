@@ -69,9 +69,26 @@ pub struct ReservationOut {
     pub snooze_by: Option<String>,
     /// The open incident; null: none.
     pub incident: Option<OpenOut>,
+    /// The Kubernetes object that it belongs to, and that alone changes and ends it; absent: it was made here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectOut>,
     /// Why its settings cannot be read; absent when they can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+}
+
+/// A Kubernetes object.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+pub struct ObjectOut {
+    /// The cluster, as GoTel calls it.
+    #[schema(example = "eu-1")]
+    pub cluster: String,
+    /// Its namespace.
+    #[schema(example = "billing")]
+    pub namespace: String,
+    /// Its name.
+    #[schema(example = "nightly-invoices")]
+    pub name: String,
 }
 
 /// An open incident, in brief.
@@ -129,6 +146,11 @@ impl ReservationOut {
                 reason: open.reason.as_str(),
                 deadline: rfc3339(open.deadline_ms),
                 opened: rfc3339(open.opened_ms),
+            }),
+            object: view.object.as_ref().map(|o| ObjectOut {
+                cluster: o.cluster.clone(),
+                namespace: o.namespace.clone(),
+                name: o.name.clone(),
             }),
             unreadable: settings.err().cloned(),
         }

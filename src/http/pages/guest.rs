@@ -11,7 +11,7 @@ use super::status::Row;
 use super::{Frame, auth, base, html, segment};
 use crate::reservation::duration::human;
 use crate::reservation::{Settings, deadline};
-use crate::store::{CheckInView, RunView};
+use crate::store::{CheckInView, ObjectId, RunView};
 use askama::Template;
 use axum::extract::{OriginalUri, State};
 use axum::http::HeaderMap;
@@ -25,6 +25,8 @@ struct GuestPage {
     row: Row,
     snooze_reason: Option<String>,
     snooze_by: Option<String>,
+    /// Whose it is, if a Kubernetes object's.
+    object: Option<ObjectId>,
     checkins_total: i64,
     /// What was agreed: words and values.
     agreed: Vec<(&'static str, String)>,
@@ -73,6 +75,7 @@ pub(super) async fn guest(
         row: Row::new(&view, &outages, now_ms),
         snooze_reason: view.snooze_reason.clone(),
         snooze_by: view.snooze_by.clone(),
+        object: view.object.clone(),
         checkins_total: view.evidence.checkins,
         agreed: settings.map(agreed).unwrap_or_default(),
         upcoming: upcoming.into_iter().map(|ms| Moment::new(ms, now_ms)).collect(),

@@ -35,6 +35,7 @@ fn view(state: State) -> ObjectView {
             snooze_by: None,
             updated_ms: NOW,
             incident: None,
+            object: None,
         },
         held: held(false),
         alerts: Alerts::default(),

@@ -269,5 +269,20 @@ async fn what_a_kubernetes_object_has_made_is_changed_there_and_the_answer_says_
             assert_eq!(answer.status, if suspend { 409 } else { 200 }, "{}", answer.body);
         }
     }
+    assert_eq!(app.post("/reservation", r#"{"app":"own","component":"job","every":"1h"}"#).await.status, 200);
+    let owner = r#""object":{"cluster":"eu-1","namespace":"billing","name":"n"}"#;
+    for (path, shown) in
+        [("/reservation", 1), ("/reservation/billing/nightly", 1), ("/reservation/own/job", 0)]
+    {
+        let answer = app.get(path).await;
+        assert_eq!(answer.body.matches(owner).count(), shown, "{path}: {}", answer.body);
+        assert_eq!(answer.body.matches(r#""object":"#).count(), shown, "{path}: {}", answer.body);
+    }
+    let page = app.get("/status/billing/nightly").await.body;
+    assert!(
+        page.contains("Kubernetes object <span class=\"wrap\">billing/n</span> in cluster eu-1"),
+        "{page}"
+    );
+    assert!(!app.get("/status/own/job").await.body.contains("Kubernetes object"));
     app.finish().await;
 }
