@@ -22,6 +22,9 @@ pub const SET_ASIDE_MS: i64 = 3_600_000;
 /// One that could not be looked at in time is tried again after this long.
 pub const SLOW_ASIDE_MS: i64 = 300_000;
 
+/// A cluster that was not heard of for so long is spoken of. Longer than a restart, or a change of replicas, may take.
+const SILENT_MS: i64 = 900_000;
+
 /// Noticed this much after its deadline, a miss says so.
 const LATE_NOTICE_MS: i64 = 60_000;
 
@@ -192,7 +195,8 @@ impl Planner<'_> {
             (Action::Remind { event_no, next_remind_ms }, Some(open)) => {
                 let escalated = change.progress.as_ref().map_or(open.incident.escalated, |p| p.3);
                 change.progress = Some((open.id.clone(), event_no, next_remind_ms, escalated));
-                let notice = self.notice_of(settings, open, Event::Remind, event_no);
+                let mut notice = self.notice_of(settings, open, Event::Remind, event_no);
+                notice.remarks.extend(self.silence());
                 let mut targets = self.context.routes.targets(settings);
                 targets.retain(|target| !self.stands_in_a_digest(open, target));
                 // One that still waits would say the same once more.
@@ -203,7 +207,8 @@ impl Planner<'_> {
             (Action::Escalate { event_no, step }, Some(open)) => {
                 let next = change.progress.as_ref().map_or(open.incident.next_remind_ms, |p| p.2);
                 change.progress = Some((open.id.clone(), event_no, next, step + 1));
-                let notice = self.notice_of(settings, open, Event::Escalate, event_no);
+                let mut notice = self.notice_of(settings, open, Event::Escalate, event_no);
+                notice.remarks.extend(self.silence());
                 let targets = self.context.routes.escalation(settings, step as usize);
                 self.tell(targets, &notice, 0, None);
             }
@@ -256,6 +261,7 @@ impl Planner<'_> {
                 .remarks
                 .push(format!("Noticed {} after the deadline.", duration::human(now_ms - deadline_ms)));
         }
+        notice.remarks.extend(self.silence());
         // Survivors of one outage go out together once every job has had its time.
         let (not_before_ms, group) = match after_outage {
             Some(outage) => {
@@ -274,6 +280,19 @@ impl Planner<'_> {
         let targets = self.context.routes.targets(settings);
         self.tell(targets, &notice, not_before_ms, group);
         change.opening = Some(opening);
+    }
+
+    /// What may be the reason of it all: the job's cluster is gone.
+    fn silence(&self) -> Option<String> {
+        let (cluster, heard_ms) = self.subject.cluster.as_ref()?;
+        let silent_ms = self.loaded.now_ms - heard_ms;
+        (*heard_ms > 0 && silent_ms > SILENT_MS).then(|| {
+            format!(
+                "GoTel in cluster {cluster}, where the reservation's object is, was last heard of {} ago: the cluster may \
+                 be gone.",
+                duration::human(silent_ms)
+            )
+        })
     }
 
     /// Whether one alert at a receiver that closes by key stands for this incident among others: it is open as
@@ -500,6 +519,7 @@ mod tests {
             more_runs: false,
             open: None,
             output: None,
+            cluster: None,
         }
     }
 

@@ -12,6 +12,9 @@ use sqlx::any::AnyRow;
 pub(super) const EVIDENCE: &str = "created_ms, last_ok_ms, last_ok_started_ms, last_fail_ms, last_exit_code, fails, \
      last_seen_ms, checkins, rearm_ms, snooze_from_ms, snooze_until_ms";
 
+/// How many they are.
+pub(super) const EVIDENCE_COLUMNS: usize = 11;
+
 /// Reads [`EVIDENCE`] from column `at` on.
 pub(super) fn evidence(row: &AnyRow, at: usize) -> Result<Evidence> {
     let snooze = match (row.try_get::<Option<i64>, _>(at + 9)?, row.try_get::<Option<i64>, _>(at + 10)?) {

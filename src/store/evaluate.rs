@@ -9,11 +9,12 @@
 //! comes back and the outage must be recorded first. So it is when the database's clock is not where this
 //! machine's boot clock expects it: a jump is recorded first, too.
 
-use super::decode::{EVIDENCE, evidence};
+use super::decode::{EVIDENCE, EVIDENCE_COLUMNS, evidence};
 use super::dialect::{chunks, chunks_of, marks, number, text};
 use super::error::{Result, StoreError};
 use super::incidents::{self, SystemReport};
 use super::lease::{Leading, check_belief, fence};
+use super::objects::last_heard;
 use super::outages;
 use super::outbox::{self, NewDelivery, OutboxState, clip};
 use super::runs;
@@ -56,6 +57,8 @@ pub struct Subject {
     pub open: Option<Open>,
     /// End of the output of the last failure, where one may have to be told.
     pub output: Option<String>,
+    /// The cluster of the Kubernetes object that it belongs to, and when that was last heard of (0: never).
+    pub cluster: Option<(String, i64)>,
 }
 
 /// An open incident with what was told of it.
@@ -350,7 +353,8 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
         let keys: Vec<String> = keys[range].iter().map(|key| dialect.word(key)).collect();
         let text = format!(
             "SELECT id, app, component, gen, settings, state, checked_out_ms, uses_runs, \
-             max_runtime_ms, {EVIDENCE} \
+             max_runtime_ms, {EVIDENCE}, \
+             (SELECT o.cluster FROM kube_object o WHERE o.reservation_id = reservation.id) AS cluster \
              FROM reservation{by_key} WHERE rkey IN ({}) ORDER BY rkey{for_update}",
             keys.join(", "),
         );
@@ -381,6 +385,7 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
                     more_runs: false,
                     open: None,
                     output: None,
+                    cluster: row.try_get::<Option<String>, _>(9 + EVIDENCE_COLUMNS)?.map(|name| (name, 0)),
                 },
             );
         }
@@ -389,6 +394,7 @@ async fn load(tx: &mut Tx, now_ms: i64, keys: &[String]) -> Result<Loaded> {
     let ids: Vec<i64> = subjects.keys().copied().collect();
     let digests = told::load(tx, &ids, &mut subjects).await?;
     load_output(tx, &mut subjects).await?;
+    load_clusters(tx, &mut subjects).await?;
     let outages = outages::load(tx).await?;
     Ok(Loaded { now_ms, outages, subjects: subjects.into_values().collect(), digests })
 }
@@ -399,6 +405,15 @@ async fn load_runs(tx: &mut Tx, ids: &[i64], subjects: &mut BTreeMap<i64, Subjec
             subject.more_runs = open.len() >= runs::OPEN_MAX;
             subject.runs = open;
         }
+    }
+    Ok(())
+}
+
+/// When the subjects' clusters were last heard of: one trip, and none where there are no clusters.
+async fn load_clusters(tx: &mut Tx, subjects: &mut BTreeMap<i64, Subject>) -> Result<()> {
+    let heard = last_heard(tx, subjects.values().filter_map(|s| Some(&s.cluster.as_ref()?.0))).await?;
+    for (name, heard_ms) in subjects.values_mut().filter_map(|s| s.cluster.as_mut()) {
+        *heard_ms = heard.get(name).copied().unwrap_or_default();
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod clusters;
 mod list;
 mod view;
 
+pub(super) use clusters::last_heard;
 pub use clusters::{Identity, controller_scope};
 pub use list::OwnedRow;
 

@@ -2,8 +2,10 @@
 
 use crate::store::Store;
 use crate::store::error::{Result, StoreError};
-use crate::store::session::{Rule, sql, transact};
+use crate::store::session::{Rule, Tx, sql, transact};
 use sqlx::Row;
+use sqlx::any::AnyRow;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a cluster is the one that its name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +16,32 @@ pub enum Identity {
     Other(String),
 }
 
+/// What such a scope begins with.
+const SCOPE: &str = "controller/";
+
 /// Scope of the lease under which one replica of a cluster writes for its objects. Lives as long as the process,
 /// which has one.
 pub fn controller_scope(cluster: &str) -> &'static str {
-    format!("controller/{cluster}").leak()
+    format!("{SCOPE}{cluster}").leak()
+}
+
+/// When the controllers of these clusters last held their leases, by name.
+pub(in crate::store) async fn last_heard(
+    tx: &mut Tx,
+    clusters: impl Iterator<Item = &String>,
+) -> Result<BTreeMap<String, i64>> {
+    let dialect = tx.inner().dialect;
+    let scopes: BTreeSet<String> = clusters.map(|name| dialect.word(&format!("{SCOPE}{name}"))).collect();
+    if scopes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let scopes = scopes.into_iter().collect::<Vec<_>>().join(", ");
+    let rows = tx.all_plain(format!("SELECT scope, renewed_ms FROM lease WHERE scope IN ({scopes})")).await?;
+    let heard = |row: &AnyRow| {
+        let scope: String = row.try_get(0)?;
+        Ok((scope.strip_prefix(SCOPE).unwrap_or_default().to_owned(), row.try_get(1)?))
+    };
+    rows.iter().map(heard).collect()
 }
 
 impl Store {

@@ -2,8 +2,8 @@
 
 use gotel::reservation::settings::DraftEscalation;
 use gotel::reservation::snooze::Snooze;
-use gotel::reservation::{Draft, JobKey, Reason, SignalKind};
-use gotel::store::{CheckIn, StoreError};
+use gotel::reservation::{Draft, Event, JobKey, Reason, SignalKind};
+use gotel::store::{CheckIn, Claimed, Finish, StoreError, controller_scope};
 
 use crate::util::db::{TestDb, on_every_database};
 use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every, settings};
@@ -33,6 +33,54 @@ async fn a_miss_is_an_incident_and_a_notice_and_a_check_in_ends_both(db: TestDb)
     assert_eq!(f.texts("SELECT ending FROM incident WHERE open_key IS NULL").await, ["recovered"]);
     assert_eq!(f.number("SELECT closed_ms FROM incident").await, back);
     assert_eq!(f.outbox().await, ["trigger chat  inflight", "resolve chat  pending"]);
+}
+
+on_every_database!(a_miss_whose_cluster_is_silent_says_so);
+async fn a_miss_whose_cluster_is_silent_says_so(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    for app in ["silent", "heard", "unheard", "own"] {
+        f.reserve(app, every("1h")).await;
+        // As an object of the cluster of that name made it.
+        if app != "own" {
+            let of = format!(
+                "INSERT INTO kube_object (reservation_id, cluster, namespace, name, uid, generation, reclaim, suspended, \
+                 created_ms) SELECT id, app, 'billing', app, app, 1, 'delete', 0, 0 FROM reservation WHERE app = '{app}'"
+            );
+            f.sql(&of).await;
+            f.store.prepare_lease(controller_scope(app)).await.unwrap();
+        }
+    }
+    f.pass(6 * HOUR).await;
+    let now = f.store.now_ms().await.unwrap();
+    for (cluster, heard_ms) in [("silent", now - 3 * HOUR), ("heard", now - MINUTE)] {
+        let lease = format!("UPDATE lease SET renewed_ms = {heard_ms} WHERE scope = 'controller/{cluster}'");
+        f.sql(&lease).await;
+    }
+    assert_eq!(f.evaluate().await.opened, 4);
+    let remarks = |rows: Vec<Claimed>, event| {
+        let mut told: Vec<_> = rows
+            .into_iter()
+            .filter(|row| row.notice.event == event)
+            .flat_map(|row| {
+                row.notice.remarks.into_iter().map(move |remark| (row.notice.app.clone(), remark))
+            })
+            .filter(|(_, remark)| remark.contains("cluster"))
+            .collect();
+        told.sort();
+        told
+    };
+    let right = "GoTel in cluster silent, where the reservation's object is, was last heard of 3h ago: the cluster may \
+                 be gone.";
+    let claimed = f.session.claim("chat", 10).await.unwrap();
+    for row in &claimed {
+        assert!(f.session.finish(row, &Finish::Done).await.unwrap());
+    }
+    let opened = remarks(claimed, Event::Trigger);
+    assert_eq!(opened, [("silent".to_owned(), right.to_owned())]);
+    f.pass(6 * HOUR + MINUTE).await;
+    f.evaluate().await;
+    let reminded = remarks(f.session.claim("chat", 10).await.unwrap(), Event::Remind);
+    assert_eq!(reminded.iter().map(|(app, _)| app.as_str()).collect::<Vec<_>>(), ["heard", "silent"]);
 }
 
 on_every_database!(a_job_that_never_checks_in_is_told_as_such);
