@@ -136,7 +136,7 @@ async fn measure(client: &Client, kubeconfig: &str, backend: &Backend, objects: 
         format!("{ready_s:.1}"),
         at_most(ready_s / bare_s, 1.5),
         at_most(writes / objects as f64, 2.0),
-        count(again),
+        at_most(again, 0.0),
         at_most(peak.round(), 100.0),
         format!("{:.2}", new_s[new_s.len() / 2]),
         at_most(new_s[new_s.len() - 1], 2.0),

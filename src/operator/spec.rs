@@ -156,7 +156,7 @@ mod tests {
         "`schedule.timeZone` `Mars/Base` is no IANA time zone")]
     #[case::never(json!({"schedule": {"cron": "0 3 30 2 *"}}), Reason::InvalidSchedule, "`schedule.cron` ")]
     #[case::days(json!({"schedule": {"every": "400d"}}), Reason::InvalidSchedule, "`schedule.every` `400d` is longer")]
-    #[case::alerter(json!({"alerters": ["fax"]}), Reason::UnknownAlerter, "choose of mail, pager")]
+    #[case::alerter(json!({"alerters": ["fax"]}), Reason::UnknownAlerter, "choose from mail, pager")]
     #[case::step(json!({"escalation": [{"after": "1h", "alerters": ["fax"]}]}), Reason::UnknownAlerter,
         "`escalation[0].alerters[0]` `fax` is no configured alerter")]
     #[case::order(json!({"escalation": [{"after": "2h", "alerters": ["mail"]}, {"after": "1h", "alerters": ["mail"]}]}),

@@ -151,7 +151,7 @@ fn alerters(field: &str, names: &[String], known: &[String]) -> Result<Vec<Strin
         if !known.contains(name) {
             let choice = match known {
                 [] => "no alerter is configured, so leave the list out".to_owned(),
-                known => format!("choose of {}", known.join(", ")),
+                known => format!("choose from {}", known.join(", ")),
             };
             return wrong(format!("{} is no configured alerter: {choice}", shown(name)));
         }
