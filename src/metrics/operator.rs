@@ -24,6 +24,11 @@ struct Write {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Single {
     cluster: String,
 }
@@ -38,6 +43,7 @@ pub struct OperatorFigures {
     objects: Family<Ready, Gauge>,
     reconciliations: Family<Came, Counter>,
     writes: Family<Write, Counter>,
+    watches: Family<State, Gauge>,
     watch_restarts: Family<Single, Counter>,
     backlog: Family<Single, Gauge>,
     orphans: Family<Single, Gauge>,
@@ -70,6 +76,7 @@ impl OperatorFigures {
             f.reconciliations.clone(),
         );
         registry.register("operator_api_writes", "Writes to the Kubernetes API", f.writes.clone());
+        registry.register("operator_watches", "Watches of objects, by how they stand", f.watches.clone());
         registry.register("operator_watch_restarts", "Complete lists of objects", f.watch_restarts.clone());
         f
     }
@@ -83,9 +90,16 @@ impl OperatorFigures {
         Single { cluster: self.cluster.get().cloned().unwrap_or_default() }
     }
 
-    /// Whether this replica writes for its cluster.
+    /// Whether this replica writes for its cluster. One that does not knows nothing of the objects.
     pub fn leads(&self, leads: bool) {
         self.leads.get_or_create(&self.single()).set(i64::from(leads));
+        if !leads {
+            self.objects.clear();
+            self.watches.clear();
+            for of_the_cluster in [&self.backlog, &self.orphans, &self.braked] {
+                of_the_cluster.clear();
+            }
+        }
     }
 
     /// Whether the Kubernetes API answers.
@@ -111,6 +125,11 @@ impl OperatorFigures {
     /// A write to the Kubernetes API.
     pub fn wrote(&self, kind: &'static str, ok: bool) {
         self.writes.get_or_create(&Write { kind, result: if ok { "ok" } else { "failed" } }).inc();
+    }
+
+    /// So many watches stand so.
+    pub fn watches(&self, state: &'static str, n: usize) {
+        self.watches.get_or_create(&State { state }).set(count(n));
     }
 
     /// All objects were listed.

@@ -16,6 +16,7 @@ use kube::{Api, Client, Resource};
 use kube_runtime::events::{Event, EventType, Recorder};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// An object that may not be readable.
 pub(super) type Guarded = DeserializeGuard<Reservation>;
@@ -43,6 +44,8 @@ pub(super) struct Context {
     pub(super) deleted: Mutex<Vec<ObjectId>>,
     /// Uids that the feed has sent to be looked at, and since when.
     pub(super) sent: Mutex<HashMap<String, i64>>,
+    /// A watch has listed its objects.
+    pub(super) listed: Notify,
 }
 
 /// A lock that a panic elsewhere does not take along.
@@ -136,6 +139,24 @@ impl Context {
                 self.event_here("DatabaseUnavailable", note).await;
             }
             None => tracing::info!("Kubernetes objects are taken in again"),
+        }
+    }
+
+    /// Notes whether the definition is there; the first to find out says so.
+    pub(super) async fn definition(&self, missing: bool) {
+        if !self.shared.failures.definition(missing) {
+            return;
+        }
+        if missing {
+            tracing::warn!(
+                "the definition reservations.gotel.dev is not there; waiting for \
+                 `gotel crd | kubectl apply --server-side -f -`"
+            );
+            let note = "the definition reservations.gotel.dev is not there: no object is taken in, and what was taken \
+                        in before stays watched; apply what `gotel crd` prints";
+            self.event_here("DefinitionMissing", note).await;
+        } else {
+            tracing::info!("the definition reservations.gotel.dev is there");
         }
     }
 

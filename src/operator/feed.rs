@@ -2,18 +2,20 @@
 //!
 //! Promises: what changed in kind (late, failed, snoozed, told) is sent at once; mere times at most once a minute an
 //! object, and through a bucket. Only so many are on their way at a time, so that a new object never waits behind
-//! thousands of refreshes. One query serves all objects, and takes at most a twentieth of the time.
+//! thousands of refreshes. One query serves all objects, and takes at most a twentieth of the time. Each watch waits
+//! apart for its first list: one that may not be listed, or a definition that is not there, keeps no other waiting, and
+//! this loop moves all the while. What is held in a place that was not listed is neither judged nor swept.
 
 use super::bucket::Bucket;
 use super::context::{Context, Guarded, locked};
+use super::place::{Place, Stand, Trouble};
 use super::status::{Staleness, condition, staleness};
 use super::sweep::Sweep;
 use super::words::{READY, Reason};
 use crate::clock;
-use crate::store::StoreError;
-use futures::channel::mpsc::UnboundedSender;
+use crate::store::{OwnedRow, StoreError};
 use kube::Resource;
-use kube_runtime::reflector::{ObjectRef, Store};
+use kube_runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +30,6 @@ const WINDOW: usize = 64;
 const FORGOTTEN_MS: i64 = 30_000;
 /// Times of one object are refreshed at most this often.
 const TIMES_EVERY_MS: i64 = 60_000;
-
-/// One watch: its objects, and the way to have one looked at.
-pub(super) struct Place {
-    pub(super) objects: Store<Guarded>,
-    pub(super) look_at: UnboundedSender<ObjectRef<Guarded>>,
-}
 
 pub(super) struct Feed {
     ctx: Arc<Context>,
@@ -54,26 +50,58 @@ impl Feed {
     }
 
     pub(super) async fn run(mut self) {
-        for place in &self.places {
-            // An error means that the watch has ended, and this term with it.
-            if place.objects.wait_until_ready().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
         loop {
             let began_us = clock::boot_us();
-            let outcome = self.step().await;
+            let places = self.places().await;
+            let listed: Vec<usize> = (0..places.len()).filter(|n| places[*n].0).collect();
+            let unlisted: Vec<String> = (self.places.iter().zip(&places))
+                .filter(|(_, (listed, _))| !listed)
+                .map(|(place, (_, stand))| place.why(*stand))
+                .collect();
+            if listed.is_empty() {
+                self.ctx.shared.pulse.tried(unlisted.join("; "));
+                tokio::select! {
+                    () = tokio::time::sleep(PERIOD) => {}
+                    () = self.ctx.listed.notified() => {}
+                }
+                continue;
+            }
+            let outcome = self.step(&listed, &unlisted).await;
             self.ctx.database(outcome.as_ref().err()).await;
             let rest = match outcome {
-                Ok(0) | Err(_) => PERIOD.max(clock::since_us(began_us) * 20),
+                Ok(0) => PERIOD.max(clock::since_us(began_us) * 20),
                 Ok(_) => BUSY.max(clock::since_us(began_us) * 2),
+                Err(e) => {
+                    self.ctx.shared.pulse.tried(format!("the database: {}", e.class()));
+                    PERIOD.max(clock::since_us(began_us) * 20)
+                }
             };
             tokio::time::sleep(rest).await;
         }
     }
 
-    /// One look; says how many wait.
-    async fn step(&mut self) -> Result<usize, StoreError> {
+    /// How each place stands: whether it was listed, and the rest.
+    async fn places(&self) -> Vec<(bool, Stand)> {
+        let boot_ms = clock::boot_ms();
+        let looks: Vec<_> = self.places.iter().map(|place| place.health.look(boot_ms)).collect();
+        for stand in Stand::ALL {
+            let count = looks.iter().filter(|(_, found, _)| *found == stand).count();
+            self.ctx.shared.metrics.operator.watches(stand.word(), count);
+        }
+        if looks.iter().any(|(.., over)| *over) {
+            tracing::info!("Kubernetes objects are watched again");
+        }
+        let any = |stand| looks.iter().any(|(_, found, _)| *found == stand);
+        if any(Stand::In(Trouble::Undefined)) {
+            self.ctx.definition(true).await;
+        } else if any(Stand::Up) {
+            self.ctx.definition(false).await;
+        }
+        looks.into_iter().map(|(listed, stand, _)| (listed, stand)).collect()
+    }
+
+    /// One look at the places that were listed; says how many wait.
+    async fn step(&mut self, listed: &[usize], unlisted: &[String]) -> Result<usize, StoreError> {
         let ctx = Arc::clone(&self.ctx);
         let shared = &ctx.shared;
         // First the rows: whatever has one was in the watch before.
@@ -83,8 +111,8 @@ impl Feed {
         let (mut transitions, mut times): (Vec<Due>, Vec<Due>) = (Vec::new(), Vec::new());
         let mut ready: HashMap<&str, usize> = ["True", "False", "Unknown"].map(|word| (word, 0)).into();
         let boot_ms = clock::boot_ms();
-        for (place, watch) in self.places.iter().enumerate() {
-            for object in watch.objects.state() {
+        for &place in listed {
+            for object in self.places[place].objects.state() {
                 let uid = object.meta().uid.clone().unwrap_or_default();
                 let due = || (place, ObjectRef::from_obj(&*object), uid.clone());
                 if let Ok(object) = &object.0 {
@@ -108,14 +136,22 @@ impl Feed {
         for (word, count) in ready {
             shared.metrics.operator.objects(known(Some(word)), count);
         }
-        if self.sweep.step(&rows, &live, now_ms).await? {
+        let seen = |row: &&OwnedRow| {
+            listed.iter().any(|&place| self.places[place].covers(&row.held.object.namespace))
+        };
+        let watched: Vec<_> = rows.iter().filter(seen).collect();
+        if self.sweep.step(&watched, &live, unlisted.is_empty(), now_ms).await? {
             // What was let go may be theirs now.
             transitions.append(&mut losers);
         }
         self.shown.retain(|uid, _| live.contains(uid));
         let waiting = self.send(transitions, times, boot_ms);
         shared.metrics.operator.backlog(waiting);
-        shared.pulse.beat_with(format!("writes for cluster {}: {} objects", shared.cluster, live.len()));
+        let mut note = format!("writes for cluster {}: {} objects", shared.cluster, live.len());
+        for why in unlisted {
+            note += &format!("; {why}");
+        }
+        shared.pulse.beat_with(note);
         Ok(waiting)
     }
 

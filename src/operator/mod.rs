@@ -22,6 +22,7 @@ pub mod diff;
 mod events;
 mod failures;
 mod feed;
+mod place;
 mod reconcile;
 mod run;
 pub mod spec;

@@ -3,7 +3,8 @@
 //! Promises: a deletion that was seen lets its reservation go at once, if the definition still stands: one that is
 //! deleted takes its objects along, and nobody meant that. What is merely missing stays watched for the grace of an
 //! hour; and if too much is missing at once ([`brake`]), or the definition is not the one that it was made under,
-//! nothing is let go, and people are told. What belongs to namespaces that are not watched is left alone.
+//! nothing is let go, and people are told. What belongs to namespaces that are not watched, or could not be listed yet,
+//! is left alone.
 
 use super::brake;
 use super::context::{Context, locked};
@@ -29,33 +30,31 @@ impl Sweep {
         Self { ctx: Arc::clone(ctx), braked: None, definition: None }
     }
 
-    /// One look at what is owned; true: something was let go.
+    /// One look at what is owned where objects were listed; `complete`: they were everywhere. True: something was let
+    /// go.
     pub(super) async fn step(
         &mut self,
-        rows: &[OwnedRow],
+        watched: &[&OwnedRow],
         live: &HashSet<String>,
+        complete: bool,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let deleted = std::mem::take(&mut *locked(&self.ctx.deleted));
-        let held: HashSet<&str> = rows.iter().map(|row| &*row.held.object.uid).collect();
+        let held: HashSet<&str> = watched.iter().map(|row| &*row.held.object.uid).collect();
         let deleted: Vec<_> =
             deleted.into_iter().filter(|o| held.contains(&*o.uid) && !live.contains(&o.uid)).collect();
         let mut freed = HashSet::new();
         if !deleted.is_empty() {
             self.definition = None;
-            if let Err(e) = self.deletions(&deleted, rows.len(), &mut freed).await {
+            if let Err(e) = self.deletions(&deleted, watched.len(), &mut freed).await {
                 locked(&self.ctx.deleted).extend(deleted.into_iter().filter(|o| !freed.contains(&o.uid)));
                 return Err(e);
             }
         }
-        let namespaces = &self.ctx.shared.config.namespaces;
-        let watched =
-            |row: &&OwnedRow| namespaces.is_empty() || namespaces.contains(&row.held.object.namespace);
-        let watched: Vec<_> = rows.iter().filter(watched).collect();
         let is_missing =
             |row: &&&OwnedRow| !live.contains(&row.held.object.uid) && !freed.contains(&row.held.object.uid);
         let missing: Vec<&OwnedRow> = watched.iter().filter(is_missing).copied().collect();
-        let swept = self.missing(&watched, &missing, live, now_ms).await?;
+        let swept = self.missing(watched, &missing, live, complete, now_ms).await?;
         Ok(swept || !freed.is_empty())
     }
 
@@ -104,6 +103,7 @@ impl Sweep {
         watched: &[&OwnedRow],
         missing: &[&OwnedRow],
         live: &HashSet<String>,
+        complete: bool,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let ctx = Arc::clone(&self.ctx);
@@ -119,18 +119,21 @@ impl Sweep {
         let settled = matches!(self.definition, Some((Definition::Stands | Definition::Hidden, _)));
         let every = match (missing.is_empty(), settled) {
             (true, true) => IDLE_LOOK_EVERY_MS,
-            (false, _) => LOOK_EVERY_MS,
             // Everything is back: the sooner the new definition is noted, the sooner a deletion is one again.
-            (true, false) => 0,
+            (true, false) if complete => 0,
+            _ => LOOK_EVERY_MS,
         };
         let definition = self.look(every).await;
         if missing.is_empty() {
-            if let Some(Definition::Replaced(uid)) = definition {
-                shared.store.set_definition(&shared.cluster, &uid).await?;
-                self.definition = None;
-            }
             shared.metrics.operator.missing(0, 0);
-            self.release_brake().await?;
+            // What was not listed may be missing, too.
+            if complete {
+                if let Some(Definition::Replaced(uid)) = definition {
+                    shared.store.set_definition(&shared.cluster, &uid).await?;
+                    self.definition = None;
+                }
+                self.release_brake().await?;
+            }
             return Ok(false);
         }
         let replaced = matches!(definition, Some(Definition::Gone | Definition::Replaced(_)));
@@ -140,7 +143,9 @@ impl Sweep {
             return Ok(false);
         }
         shared.metrics.operator.missing(missing.len(), 0);
-        self.release_brake().await?;
+        if complete {
+            self.release_brake().await?;
+        }
         let new: Vec<i64> =
             missing.iter().filter(|row| row.held.orphaned_ms.is_none()).map(|row| row.id).collect();
         if !new.is_empty() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gotel::metrics::Metrics;
 use gotel::operator::config::{Flags, Written};
+use gotel::reservation::SignalKind;
 use gotel::store::Store;
 
 use super::{fixture, job, spec};
@@ -137,14 +138,65 @@ async fn without_the_right_to_look_at_the_definition_many_deletions_at_once_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_definition_that_is_not_there_yet_is_waited_for() {
+async fn a_definition_that_is_not_there_yet_is_waited_for_alive_and_said_once() {
     let (f, api) = (fixture().await, KubeApi::new());
     api.delete_definition(None);
     let controller = Controller::start(&f.store, &api, "{}").await;
-    controller.until_figure("gotel_operator_leads", 1.0).await;
+    controller.until_figure("gotel_operator_watches{state=\"undefined\"}", 1.0).await;
+    // Its work stands still, and the loop moves: nobody restarts this process for it.
+    eventually(LONG, "the loop to move without its work", async || {
+        let pulse = controller.pulse();
+        if pulse.done_age_ms > pulse.age_ms + 5000 { Ok(()) } else { Err(format!("{pulse:?}")) }
+    })
+    .await;
+    let note = controller.pulse().note;
+    assert_eq!(note, "objects cannot be listed, as the definition is not there");
+    eventually(LONG, "the event", async || api.events() == ["DefinitionMissing"]).await;
     api.define("crd-1");
     api.apply("team-a", "nightly", spec("nightly"));
     api.until_says("team-a", "nightly", "Ready", "True/Watching").await;
+    controller.until_figure("gotel_operator_watches{state=\"up\"}", 1.0).await;
+    eventually(LONG, "its work", async || controller.pulse().note == "writes for cluster eu-1: 1 objects")
+        .await;
+    assert_eq!(api.events(), ["DefinitionMissing"]);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_may_not_be_listed_keeps_no_other_waiting_and_loses_nothing() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let yaml = "{namespaces: [team-a, team-b], orphanGrace: 0s}";
+    let controller = Controller::start(&f.store, &api, yaml).await;
+    for (namespace, name) in [("team-a", "a"), ("team-b", "b"), ("team-b", "gone"), ("team-b", "lost")] {
+        api.apply(namespace, name, spec(name));
+        api.until_says(namespace, name, "Ready", "True/Watching").await;
+    }
+    controller.stop().await;
+
+    api.forbid("namespaces/team-a/reservations");
+    api.lose("team-b", "lost");
+    let controller = Controller::start(&f.store, &api, yaml).await;
+    controller.until_figure("gotel_operator_watches{state=\"forbidden\"}", 1.0).await;
+    // Feed, deletions and sweep of the other one.
+    f.check_in(&job("b"), SignalKind::Ok).await;
+    f.evaluate().await;
+    api.until_says("team-b", "b", "OnTime", "True/CheckedIn").await;
+    api.delete("team-b", "gone");
+    for name in ["gone", "lost"] {
+        let what = format!("the checkout of {name}");
+        eventually(LONG, what, async || f.store.reservation(&job(name)).await.unwrap().is_none()).await;
+    }
+    assert!(f.store.reservation(&job("a")).await.unwrap().is_some());
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL").await, 0);
+    let note = controller.pulse().note;
+    assert!(note.ends_with("; those of team-a may not be listed"), "{note}");
+
+    // And once it may be, it goes on where it was.
+    api.allow();
+    f.check_in(&job("a"), SignalKind::Ok).await;
+    f.evaluate().await;
+    api.until_says("team-a", "a", "OnTime", "True/CheckedIn").await;
+    controller.until_figure("gotel_operator_watches{state=\"up\"}", 2.0).await;
     controller.stop().await;
 }
 

@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use gotel::coordinator::{self, Standing, Timers};
-use gotel::lifecycle::{Loops, Tasks};
+use gotel::lifecycle::{LoopAge, Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::operator::config::{Flags, OperatorConfig, Written};
 use gotel::operator::{Operator, Parts};
@@ -177,6 +177,11 @@ impl KubeApi {
     /// Whatever has this in its path is forbidden.
     pub fn forbid(&self, part: &'static str) {
         self.state().forbidden.push(part);
+    }
+
+    /// Nothing is forbidden any more.
+    pub fn allow(&self) {
+        self.state().forbidden.clear();
     }
 
     /// The uid of the namespace kube-system.
@@ -364,6 +369,7 @@ fn refuse(code: u16, reason: &str, message: &str) -> Reply {
 /// A controller at work.
 pub struct Controller {
     pub metrics: Arc<Metrics>,
+    loops: Arc<Loops>,
     tasks: Tasks,
 }
 
@@ -411,7 +417,13 @@ impl Controller {
         };
         coordinator::stand(scope, &standing, publish, &mut tasks);
         tasks.spawn("controller", operator.run(tasks.stop()));
-        Self { metrics, tasks }
+        Self { metrics, loops, tasks }
+    }
+
+    /// The controller's loop: its age, and what it came to.
+    pub fn pulse(&self) -> LoopAge {
+        let found = self.loops.ages().into_iter().find(|age| age.name == "controller");
+        found.expect("it is registered")
     }
 
     /// The value of a figure; None: it has no series.
