@@ -15,6 +15,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
 use kube_runtime::events::{Event, EventType, Recorder};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) failures: Failures,
+    /// Whether this was seen to be the cluster that its name stands for; otherwise it may not be looked at.
+    pub(super) identified: AtomicBool,
 }
 
 /// What lives as long as this replica leads.
@@ -160,7 +163,7 @@ impl Context {
         }
     }
 
-    /// Whether an object of this uid is still there; for events that do not tell a deletion from a lost label.
+    /// Whether an object of this uid is still there; for what does not tell a deletion from a lost label.
     pub(super) async fn is_there(&self, object: &ObjectId) -> Result<bool, super::connect::CallError> {
         let found = call(self.api(&object.namespace).get_metadata_opt(&object.name)).await?;
         Ok(found.is_some_and(|found| found.meta().uid.as_deref() == Some(&*object.uid)))

@@ -89,6 +89,91 @@ async fn many_missing_at_once_pull_the_brake_and_people_are_told() {
     controller.stop().await;
 }
 
+/// With `count` objects of team x there, the selector asks for another team's.
+async fn another_selector(count: usize) -> (Fixture, KubeApi, Controller) {
+    let (f, api) = (fixture().await, KubeApi::new());
+    let controller = with_objects(&f, &api, "{}", count).await;
+    for n in 0..count {
+        api.label("team-a", &format!("job-{n}"), "team", "x");
+    }
+    controller.stop().await;
+    let controller = Controller::start(&f.store, &api, "{selector: team=none, orphanGrace: 0s}").await;
+    (f, api, controller)
+}
+
+#[rstest::rstest]
+#[case::few(3)]
+#[case::many(12)]
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_are_only_not_selected_any_more_are_kept_and_people_are_told(#[case] count: usize) {
+    let (mut f, api, controller) = another_selector(count).await;
+    controller.until_figure("gotel_operator_sweep_braked", count as f64).await;
+    let open = "SELECT COUNT(*) FROM incident WHERE open_key = 's/sweep-braked/eu-1'";
+    eventually(LONG, "people are told", async || f.number(open).await == 1).await;
+    if count == 3 {
+        let told = f.store.system_incidents().await.unwrap().remove(0).detail.unwrap();
+        assert!(told.contains("3 of 3") && told.contains("the selector may have changed"), "{told}");
+    }
+    assert_eq!(watched(&f, count).await, count);
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL").await, 0);
+    controller.stop().await;
+    // With the selector put right it is over.
+    let controller = Controller::start(&f.store, &api, "{selector: team=x, orphanGrace: 0s}").await;
+    eventually(LONG, "the end of it", async || f.number(open).await == 0).await;
+    assert_eq!(watched(&f, count).await, count);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_gone_is_let_go_beside_those_that_are_not_selected() {
+    let (f, api, controller) = another_selector(3).await;
+    controller.until_figure("gotel_operator_sweep_braked", 3.0).await;
+    controller.stop().await;
+    api.lose("team-a", "job-0");
+    let controller = Controller::start(&f.store, &api, "{selector: team=none, orphanGrace: 0s}").await;
+    eventually(LONG, "the checkout", async || watched(&f, 3).await == 2).await;
+    controller.until_figure("gotel_operator_sweep_braked", 2.0).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_nobody_answers_for_are_kept() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 3).await.stop().await;
+    api.lose("team-a", "job-0");
+    api.forbid("reservations/job-0");
+    let controller = Controller::start(&f.store, &api, "{orphanGrace: 0s}").await;
+    controller.until_figure("gotel_operator_sweep_braked", 1.0).await;
+    assert_eq!(watched(&f, 3).await, 3);
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL").await, 0);
+    api.allow();
+    eventually(LONG, "the checkout", async || watched(&f, 3).await == 2).await;
+    controller.until_figure("gotel_operator_sweep_braked", 0.0).await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_that_may_not_be_identified_nothing_goes_when_none_is_there() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 3).await.stop().await;
+    // As with a kubeconfig of another cluster.
+    let other = KubeApi::new();
+    other.forbid("namespaces/kube-system");
+    let controller = Controller::start(&f.store, &other, "{orphanGrace: 0s}").await;
+    controller.until_figure("gotel_operator_sweep_braked", 3.0).await;
+    let open = "SELECT COUNT(*) FROM incident WHERE open_key = 's/sweep-braked/eu-1'";
+    eventually(LONG, "people are told", async || f.number(open).await == 1).await;
+    assert_eq!(watched(&f, 3).await, 3);
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_object WHERE orphaned_ms IS NOT NULL").await, 0);
+    controller.stop().await;
+    // One that is gone from the right one goes.
+    api.forbid("namespaces/kube-system");
+    api.lose("team-a", "job-0");
+    let controller = Controller::start(&f.store, &api, "{orphanGrace: 0s}").await;
+    eventually(LONG, "the checkout", async || watched(&f, 3).await == 2).await;
+    controller.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_definition_that_is_deleted_takes_no_reservation_along_nor_when_it_is_made_again() {
     let (mut f, api) = (fixture().await, KubeApi::new());

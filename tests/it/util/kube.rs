@@ -1,8 +1,8 @@
 //! A Kubernetes API inside this process, as far as the controller uses one, and a controller at work on it.
 //!
 //! Promises: a watch first replays what happened since its list; a write that changes nothing makes no event and no
-//! version; a patch that names another uid is refused; every request is on record. Does not promise: rights,
-//! validation, defaults; those are asked of a real API server.
+//! version; a patch that names another uid is refused; a list keeps to a selector `label=value`; every request is on
+//! record. Does not promise: rights, validation, defaults, selectors of a watch; those are asked of a real API server.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -122,6 +122,13 @@ impl KubeApi {
         }
         object["metadata"]["annotations"] = annotations;
         state.put(&key, object);
+    }
+
+    /// Gives an object this label and no other. (As it is a test's own to say, no watch tells of it.)
+    pub fn label(&self, namespace: &str, name: &str, key: &str, value: &str) {
+        let mut state = self.state();
+        let object = state.objects.get_mut(&format!("{namespace}/{name}")).expect("it is there");
+        object["metadata"]["labels"] = json!({ key: value });
     }
 
     /// Deletes an object, as `kubectl delete` does.
@@ -320,6 +327,7 @@ impl State {
 
     fn collection(&mut self, namespace: &str, query: &str) -> Reply {
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let selector = value("labelSelector").and_then(|text| text.split_once("%3D"));
         if value("watch") == Some("true") {
             let since: u64 = value("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
             let (send, receive) = mpsc::unbounded();
@@ -340,6 +348,7 @@ impl State {
             .objects
             .values()
             .filter(|object| namespace.is_empty() || object["metadata"]["namespace"] == namespace)
+            .filter(|object| selector.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value))
             .cloned()
             .collect();
         ok(&json!({"apiVersion": "gotel.dev/v1alpha1", "kind": "ReservationList",
@@ -366,6 +375,13 @@ fn refuse(code: u16, reason: &str, message: &str) -> Reply {
     reply
 }
 
+/// The configuration `yaml`, for cluster `eu-1` unless it names another.
+pub fn configuration(yaml: &str) -> OperatorConfig {
+    let mut config = serde_yaml::from_str::<Written>(yaml).unwrap().parse(&Flags::default()).unwrap();
+    config.cluster.get_or_insert_with(|| "eu-1".into());
+    config
+}
+
 /// A controller at work.
 pub struct Controller {
     pub metrics: Arc<Metrics>,
@@ -374,12 +390,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// For cluster `eu-1`, with `yaml` as further configuration.
+    /// For cluster `eu-1`, or the one that `yaml`, the further configuration, names.
     pub async fn start(store: &Store, api: &KubeApi, yaml: &str) -> Self {
-        let written: Written = serde_yaml::from_str(yaml).unwrap();
-        let flags = Flags { cluster_name: Some("eu-1".into()), ..Flags::default() };
-        let config = written.parse(&flags).unwrap();
-        Self::configured(store, api, config, "gotel-0").await
+        Self::configured(store, api, configuration(yaml), "gotel-0").await
     }
 
     /// As one of several replicas of a cluster.
@@ -431,7 +444,8 @@ impl Controller {
         let page = self.metrics.render();
         let line = |line: &str| {
             let rest = line.strip_prefix(name)?;
-            rest.strip_prefix("{cluster=\"eu-1\"}").unwrap_or(rest).trim().parse().ok()
+            let of_a_cluster = rest.strip_prefix("{cluster=\"").and_then(|rest| rest.split_once("\"}"));
+            of_a_cluster.map_or(rest, |(_, rest)| rest).trim().parse().ok()
         };
         page.lines().find_map(line)
     }
