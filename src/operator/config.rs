@@ -44,6 +44,7 @@ pub struct Written {
     status_writes_per_second: Option<u32>,
     orphan_grace: Option<String>,
     watch_timeout: Option<String>,
+    conflict_retry: Option<String>,
 }
 
 /// A controller that can be run.
@@ -63,6 +64,8 @@ pub struct OperatorConfig {
     pub orphan_grace_ms: i64,
     /// Length of one watch request, in seconds.
     pub watch_timeout_s: u32,
+    /// After this an object whose reservation is another's is looked at again, in milliseconds.
+    pub conflict_retry_ms: i64,
 }
 
 impl Written {
@@ -110,6 +113,10 @@ impl Written {
         if !(1..=600).contains(&watch_timeout_s) {
             return Err(Invalid::new("kubernetes.watchTimeout", "must be 1s to 10m, such as 200s"));
         }
+        let conflict_retry_ms = length("kubernetes.conflictRetry", self.conflict_retry, 30_000)?;
+        if !(1000..=3_600_000).contains(&conflict_retry_ms) {
+            return Err(Invalid::new("kubernetes.conflictRetry", "must be 1s to 1h, such as 30s"));
+        }
         Ok(OperatorConfig {
             mode,
             cluster,
@@ -118,6 +125,7 @@ impl Written {
             status_writes_per_second: per_second,
             orphan_grace_ms: length("kubernetes.orphanGrace", self.orphan_grace, 3_600_000)?,
             watch_timeout_s,
+            conflict_retry_ms,
         })
     }
 }
@@ -145,6 +153,7 @@ mod tests {
         let config = parse("{}", &Flags::default()).unwrap();
         assert_eq!((config.mode, config.cluster, config.watch_timeout_s), (Mode::Auto, None, 200));
         assert_eq!((config.status_writes_per_second, config.orphan_grace_ms), (10, 3_600_000));
+        assert_eq!(config.conflict_retry_ms, 30_000);
     }
 
     #[test]
@@ -165,6 +174,7 @@ mod tests {
     #[case::name("{clusterName: EU_1}", "kubernetes.clusterName", "such as eu-1")]
     #[case::namespace("{namespaces: ['a b']}", "kubernetes.namespaces", "no name of a namespace")]
     #[case::rate("{statusWritesPerSecond: 0}", "kubernetes.statusWritesPerSecond", "1 to 1000")]
+    #[case::retry("{conflictRetry: 0s}", "kubernetes.conflictRetry", "such as 30s")]
     #[case::watch("{watchTimeout: 1h}", "kubernetes.watchTimeout", "such as 200s")]
     fn what_cannot_work_is_refused_with_what_would(
         #[case] yaml: &str,

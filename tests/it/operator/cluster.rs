@@ -268,8 +268,9 @@ async fn two_clusters_share_a_database_and_the_first_claim_wins() {
     let mut moved: Value = serde_json::from_str(&object("nightly", retain)).unwrap();
     moved["metadata"]["annotations"] = json!({"gotel.dev/adopt": "true"});
     there.apply(&moved.to_string()).await.ok();
-    until_says(&there, "nightly", "Ready", "False/Conflict").await;
-    assert!(is_watched(&second, "nightly").await);
+    until_says(&there, "nightly", "Ready", "True/Watching").await;
+    let checkins = second.json("/reservation/billing/nightly").await["result"]["number_of_checkins"].clone();
+    assert_eq!(checkins, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,40 @@ async fn the_loser_of_a_conflict_says_so_frees_nothing_and_follows_when_the_winn
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loser_follows_when_the_winner_in_another_cluster_goes_and_writes_nothing_till_then() {
+    let (f, here, there) = (fixture().await, KubeApi::new(), KubeApi::new());
+    there.set_kube_system("cluster-2");
+    let first = Controller::start(&f.store, &here, "{}").await;
+    for name in ["moved", "kept"] {
+        here.apply("team-a", name, spec(name));
+        here.until_says("team-a", name, "Ready", "True/Watching").await;
+    }
+    let second = Controller::start(&f.store, &there, "{clusterName: us-1, conflictRetry: 1s}").await;
+    for name in ["moved", "kept"] {
+        there.apply("team-a", name, spec(name));
+        there.until_says("team-a", name, "Ready", "False/Conflict").await;
+    }
+    let told = there.object("team-a", "moved")["status"]["conditions"].to_string();
+    assert!(told.contains("the Reservation team-a/moved in cluster eu-1"), "{told}");
+    eventually(LONG, "the events", async || there.events().len() == 2).await;
+    there.forget();
+    // It looks again and again, and has nothing to say.
+    let looks = "gotel_operator_reconciliations_total{result=\"conflict\"}";
+    eventually(LONG, "more looks", async || second.figure(looks) >= Some(6.0)).await;
+    assert_eq!(there.writes(), []);
+    here.delete("team-a", "moved");
+    there.until_says("team-a", "moved", "Ready", "True/Watching").await;
+    assert_eq!(there.says("team-a", "moved", "Stalled"), "");
+    assert_eq!(there.says("team-a", "kept", "Ready"), "False/Conflict");
+    // What is let go by hand is noticed as well.
+    first.stop().await;
+    f.store.release_cluster("eu-1").await.unwrap();
+    f.store.checkout(&job("kept")).await.unwrap();
+    there.until_says("team-a", "kept", "Ready", "True/Watching").await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_http_made_is_adopted_by_the_annotation_alone() {
     let (f, api) = (fixture().await, KubeApi::new());
     let settings = crate::util::store::settings(crate::util::store::every("1h"));
