@@ -1,7 +1,9 @@
 //! The configuration of the Kubernetes controller: the block `kubernetes:`, its flags and variables.
 
+use super::claims::Claims;
 use crate::reservation::{Invalid, duration};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// Whether reservations are also kept as Kubernetes objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -45,6 +47,7 @@ pub struct Written {
     orphan_grace: Option<String>,
     watch_timeout: Option<String>,
     conflict_retry: Option<String>,
+    claims: Option<BTreeMap<String, Vec<String>>>,
 }
 
 /// A controller that can be run.
@@ -66,6 +69,8 @@ pub struct OperatorConfig {
     pub watch_timeout_s: u32,
     /// After this an object whose reservation is another's is looked at again, in milliseconds.
     pub conflict_retry_ms: i64,
+    /// Which namespace may claim which app; None: each may claim each.
+    pub claims: Option<Claims>,
 }
 
 impl Written {
@@ -126,6 +131,7 @@ impl Written {
             orphan_grace_ms: length("kubernetes.orphanGrace", self.orphan_grace, 3_600_000)?,
             watch_timeout_s,
             conflict_retry_ms,
+            claims: self.claims.map(|claims| Claims::parse(claims, is_label)).transpose()?,
         })
     }
 }
@@ -175,6 +181,7 @@ mod tests {
     #[case::namespace("{namespaces: ['a b']}", "kubernetes.namespaces", "no name of a namespace")]
     #[case::rate("{statusWritesPerSecond: 0}", "kubernetes.statusWritesPerSecond", "1 to 1000")]
     #[case::retry("{conflictRetry: 0s}", "kubernetes.conflictRetry", "such as 30s")]
+    #[case::claims("{claims: {billing: ['*x']}}", "kubernetes.claims.billing[0]", "such as billing")]
     #[case::watch("{watchTimeout: 1h}", "kubernetes.watchTimeout", "such as 200s")]
     fn what_cannot_work_is_refused_with_what_would(
         #[case] yaml: &str,

@@ -13,6 +13,7 @@
 
 pub mod brake;
 pub mod bucket;
+pub mod claims;
 pub mod config;
 mod connect;
 mod context;

@@ -118,7 +118,8 @@ async fn look(object: &Reservation, id: &ObjectId, ctx: &Context) -> Result<Foun
         let status = status::status(generation, verdict, view, object.status.as_ref(), now_ms);
         Found { status, lost: false, adopted: false, result }
     };
-    let asked = match spec::ask(object, &ctx.shared.routes.names(), clock::wall_ms()) {
+    let (claims, alerters) = (ctx.shared.config.claims.as_ref(), ctx.shared.routes.names());
+    let asked = match spec::ask(object, claims, &alerters, clock::wall_ms()) {
         Ok(asked) => asked,
         Err(refusal) => {
             let view = store.object(id).await?.filter(|view| view.held.object.uid == id.uid);

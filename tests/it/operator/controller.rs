@@ -209,6 +209,38 @@ async fn a_spec_that_only_the_controller_can_judge_is_refused_and_the_one_before
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_may_not_claim_the_app_says_so_and_what_it_had_goes_on() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    let controller = Controller::start(&f.store, &api, "{}").await;
+    api.apply("team-a", "nightly", spec("nightly"));
+    api.until_says("team-a", "nightly", "Ready", "True/Watching").await;
+    controller.stop().await;
+    let yaml = "{claims: {team-a: ['invoices*'], team-b: ['bill*']}}";
+    let controller = Controller::start(&f.store, &api, yaml).await;
+    for namespace in ["team-b", "team-c"] {
+        api.apply(namespace, "weekly", spec(&format!("weekly-{namespace}")));
+    }
+    api.until_says("team-b", "weekly", "Ready", "True/Watching").await;
+    for (namespace, name) in [("team-a", "nightly"), ("team-c", "weekly")] {
+        api.until_says(namespace, name, "Ready", "False/NamespaceNotAllowed").await;
+        assert_eq!(api.says(namespace, name, "Stalled"), "True/NamespaceNotAllowed");
+    }
+    let told = api.object("team-a", "nightly")["status"]["conditions"].to_string();
+    assert!(told.contains("may claim: invoices*; choose another"), "{told}");
+    let mut other = spec("nightly");
+    other["schedule"]["every"] = json!("2h");
+    api.apply("team-a", "nightly", other);
+    eventually(LONG, "the second generation", async || {
+        api.object("team-a", "nightly")["status"]["observedGeneration"] == 2
+    })
+    .await;
+    let (view, _) = f.store.reservation(&job("nightly")).await.unwrap().unwrap();
+    assert_eq!(view.settings.unwrap().schedule.describe(), "every hour");
+    assert!(f.store.reservation(&job("weekly-team-c")).await.unwrap().is_none());
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn suspend_pauses_and_a_snooze_is_shown() {
     let (f, api) = (fixture().await, KubeApi::new());
     let controller = Controller::start(&f.store, &api, "{}").await;
