@@ -33,6 +33,14 @@ pub struct Flags {
     /// Namespaces whose reservations are watched, comma-separated [default: all]
     #[arg(long, env = "GOTEL_KUBERNETES_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub kubernetes_namespaces: Option<Vec<String>>,
+
+    /// Name of the pod that this runs in: events about GoTel itself are shown there [default: the replica's name]
+    #[arg(long, env = "GOTEL_POD", value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// Its uid, by which `kubectl describe pod` finds those events
+    #[arg(long, env = "GOTEL_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
 }
 
 /// The block as written.
@@ -71,6 +79,13 @@ pub struct OperatorConfig {
     pub conflict_retry_ms: i64,
     /// Which namespace may claim which app; None: each may claim each.
     pub claims: Option<Claims>,
+    /// Name of this pod; None: the replica's.
+    pub pod: Option<String>,
+    /// Its uid.
+    pub pod_uid: Option<String>,
+    /// Mere times of one object are refreshed at most this often, in milliseconds. The object's schema says so; only
+    /// tests are in a hurry.
+    pub times_every_ms: i64,
 }
 
 impl Written {
@@ -132,6 +147,9 @@ impl Written {
             watch_timeout_s,
             conflict_retry_ms,
             claims: self.claims.map(|claims| Claims::parse(claims, is_label)).transpose()?,
+            pod: flags.pod.clone().filter(|name| !name.is_empty()),
+            pod_uid: flags.pod_uid.clone().filter(|uid| !uid.is_empty()),
+            times_every_ms: 60_000,
         })
     }
 }
@@ -168,11 +186,14 @@ mod tests {
             kubernetes: Some(Mode::On),
             cluster_name: Some("eu-2".into()),
             kubernetes_namespaces: Some(vec!["b".into(), "a".into(), "b".into()]),
+            pod: Some(String::new()),
+            pod_uid: None,
         };
         let yaml = "{mode: 'off', clusterName: eu-1, namespaces: [c], selector: 'team=x', orphanGrace: 2m}";
         let config = parse(yaml, &flags).unwrap();
         assert_eq!((config.mode, config.cluster.as_deref()), (Mode::On, Some("eu-2")));
         assert_eq!((config.namespaces.join(","), config.orphan_grace_ms), ("a,b".into(), 120_000));
+        assert_eq!(config.pod, None, "an empty variable says nothing");
     }
 
     #[rstest]

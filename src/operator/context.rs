@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) cluster: String,
     pub(super) routes: Routes,
     pub(super) replica: String,
+    /// The pod that this process is, as far as it knows.
+    pub(super) pod: String,
     pub(super) metrics: Arc<Metrics>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) failures: Failures,
@@ -122,7 +124,8 @@ impl Context {
         let pod = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
-            name: Some(self.shared.replica.clone()),
+            name: Some(self.shared.pod.clone()),
+            uid: self.shared.config.pod_uid.clone(),
             namespace: Some(self.client.default_namespace().to_owned()),
             ..ObjectReference::default()
         };

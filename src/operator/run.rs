@@ -99,6 +99,7 @@ impl Operator {
             pulse: parts.loops.register("controller", Duration::from_secs(120)),
             store: parts.store,
             cluster: parts.config.cluster.clone().unwrap_or_default(),
+            pod: parts.config.pod.clone().unwrap_or_else(|| parts.replica.clone()),
             config: parts.config,
             routes: parts.routes,
             replica: parts.replica,

@@ -22,7 +22,7 @@ const AT_A_TIME: u16 = 16;
 
 /// Runs until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, client: Client, leading: Leading) {
-    let reporter = Reporter { controller: "gotel".into(), instance: Some(shared.replica.clone()) };
+    let reporter = Reporter { controller: "gotel".into(), instance: Some(shared.pod.clone()) };
     let ctx = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,

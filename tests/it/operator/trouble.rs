@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gotel::metrics::Metrics;
-use gotel::operator::config::{Flags, Written};
+use gotel::operator::config::OperatorConfig;
 use gotel::reservation::SignalKind;
 use gotel::store::Store;
+use serde_json::json;
 
 use super::{fixture, job, spec};
 use crate::util::chaos::ChaosProxy;
 use crate::util::db::{Backend, TestDb};
-use crate::util::kube::{Controller, KubeApi};
+use crate::util::kube::{Controller, KubeApi, configuration};
 use crate::util::store::Fixture;
 use crate::util::wait::eventually;
 
@@ -322,8 +323,7 @@ async fn a_second_cluster_under_the_same_name_takes_nothing_in_and_people_are_to
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_replicas_in_a_cluster_one_writes_and_the_other_takes_over() {
     let (f, api) = (fixture().await, KubeApi::new());
-    let flags = Flags { cluster_name: Some("eu-1".into()), ..Flags::default() };
-    let config = Written::default().parse(&flags).unwrap();
+    let config = configuration("{}");
     // On SQLite a process leads alone; the lease of the first is what keeps the second out.
     let first = Controller::configured(&f.store, &api, config.clone(), "gotel-0").await;
     first.until_figure("gotel_operator_leads", 1.0).await;
@@ -344,7 +344,9 @@ async fn a_database_that_is_away_is_one_event_and_new_objects_say_what_they_wait
     let store = Store::open(&db.url_through(proxy.addr()), Arc::new(Metrics::new())).unwrap();
     store.migrate().await.unwrap();
     let api = KubeApi::new();
-    let controller = Controller::start(&store, &api, "{}").await;
+    let config =
+        OperatorConfig { pod: Some("gotel-7".into()), pod_uid: Some("uid-7".into()), ..configuration("{}") };
+    let controller = Controller::configured(&store, &api, config, "eu-1-7").await;
     api.apply("team-a", "old", spec("old"));
     api.until_says("team-a", "old", "Ready", "True/Watching").await;
     proxy.refuse();
@@ -357,6 +359,10 @@ async fn a_database_that_is_away_is_one_event_and_new_objects_say_what_they_wait
         api.until_says("team-a", &format!("job-{n}"), "Ready", "Unknown/DatabaseUnavailable").await;
     }
     eventually(LONG, "the event", async || api.events() == ["DatabaseUnavailable"]).await;
+    let event = api.writes().into_iter().find(|asked| asked.path.contains("/events")).unwrap().body;
+    let at = (&event["regarding"]["kind"], &event["regarding"]["name"], &event["reportingInstance"]);
+    assert_eq!(at, (&json!("Pod"), &json!("gotel-7"), &json!("gotel-7")), "{event}");
+    assert_eq!(event["regarding"]["uid"], "uid-7", "{event}");
     assert_eq!(api.says("team-a", "old", "Ready"), "True/Watching", "what was known is not taken back");
     assert_eq!(api.writes().len(), 6, "one status each, and one event: {:?}", api.writes());
     proxy.heal();
