@@ -45,6 +45,7 @@ pub struct OperatorFigures {
     writes: Family<Write, Counter>,
     watches: Family<State, Gauge>,
     watch_restarts: Family<Single, Counter>,
+    watch_told: Family<Single, Gauge>,
     backlog: Family<Single, Gauge>,
     orphans: Family<Single, Gauge>,
     braked: Family<Single, Gauge>,
@@ -65,6 +66,11 @@ impl OperatorFigures {
             "operator_cluster_conflict",
             "Whether another cluster has this one's name",
             &f.cluster_conflict,
+        );
+        gauge(
+            "operator_watch_last_event_timestamp_seconds",
+            "When a watch last brought anything, in seconds since 1970",
+            &f.watch_told,
         );
         gauge("operator_status_backlog", "Objects whose status waits to be refreshed", &f.backlog);
         gauge("operator_orphans", "Reservations whose object is missing", &f.orphans);
@@ -130,6 +136,11 @@ impl OperatorFigures {
     /// So many watches stand so.
     pub fn watches(&self, state: &'static str, n: usize) {
         self.watches.get_or_create(&State { state }).set(count(n));
+    }
+
+    /// A watch brought something just now.
+    pub fn watch_told(&self, wall_ms: i64) {
+        self.watch_told.get_or_create(&self.single()).set(wall_ms / 1000);
     }
 
     /// All objects were listed.

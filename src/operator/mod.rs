@@ -24,6 +24,7 @@ mod events;
 mod failures;
 mod feed;
 mod place;
+mod queue;
 mod reconcile;
 mod run;
 pub mod spec;

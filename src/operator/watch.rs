@@ -100,6 +100,7 @@ fn tap(ctx: &Context, health: &Health, event: &Result<Event<Guarded>, watcher::E
         // A try, and no success yet.
         Ok(Event::Init) => {}
         Ok(event) => {
+            ctx.shared.metrics.operator.watch_told(clock::wall_ms());
             if health.works() {
                 tracing::info!("Kubernetes objects are watched again");
             }
@@ -124,5 +125,44 @@ fn tap(ctx: &Context, health: &Health, event: &Result<Event<Guarded>, watcher::E
                 tracing::warn!(error = %e, "Kubernetes objects cannot be watched: {remedy}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_nobody_reads_is_not_kept() {
+        let mut object: Guarded = serde_json::from_value(json!({
+            "apiVersion": "gotel.dev/v1alpha1", "kind": "Reservation",
+            "metadata": {
+                "name": "nightly", "namespace": "team-a", "uid": "u1", "generation": 3, "resourceVersion": "7",
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+                "labels": {"team": "x"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u0"}],
+                "annotations": {ADOPT: "true", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            },
+            "spec": {"app": "billing", "component": "nightly", "schedule": {"every": "1h"}},
+            "status": {"phase": "Late"},
+        }))
+        .unwrap();
+        trim(&mut object);
+        let kept = object.0.unwrap();
+        assert_eq!(
+            serde_json::to_value(&kept.metadata).unwrap(),
+            json!({"name": "nightly", "namespace": "team-a", "uid": "u1", "generation": 3, "resourceVersion": "7",
+                "annotations": {ADOPT: "true"}})
+        );
+        assert_eq!((&*kept.spec.app, kept.status.is_some()), ("billing", true));
+        // An object that cannot be read is trimmed as well.
+        let mut broken: Guarded = serde_json::from_value(json!({
+            "metadata": {"name": "broken", "managedFields": [{"manager": "kubectl"}]}, "spec": {"app": 5},
+        }))
+        .unwrap();
+        assert!(broken.0.is_err());
+        trim(&mut broken);
+        assert_eq!(broken.meta().managed_fields, None);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use gotel::operator::config::OperatorConfig;
 use gotel::reservation::SignalKind;
 use gotel::store::ObjectId;
 use serde_json::{Value, json};
 
 use super::{fixture, job, spec};
-use crate::util::kube::{Controller, KubeApi};
-use crate::util::store::HOUR;
+use crate::util::kube::{Controller, KubeApi, configuration};
+use crate::util::store::{HOUR, MINUTE};
 use crate::util::wait::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -101,6 +102,77 @@ async fn a_thousand_check_ins_write_the_transition_and_no_more() {
     api.until_says("team-a", "other", "OnTime", "True/CheckedIn").await;
     let writes = api.writes();
     assert!(writes.iter().all(|asked| !asked.path.contains("/busy/")), "{writes:?}");
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_is_refreshed_when_it_may_be_again() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let config = OperatorConfig { times_every_ms: 1000, ..configuration("{}") };
+    let controller = Controller::configured(&f.store, &api, config, "gotel-0").await;
+    api.apply("team-a", "busy", spec("busy"));
+    api.until_says("team-a", "busy", "Ready", "True/Watching").await;
+    f.check_in(&job("busy"), SignalKind::Ok).await;
+    f.evaluate().await;
+    api.until_says("team-a", "busy", "OnTime", "True/CheckedIn").await;
+    let times = || {
+        let status = api.object("team-a", "busy")["status"].clone();
+        (status["lastCheckinTime"].clone(), status["nextDeadlineTime"].clone())
+    };
+    for _ in 0..2 {
+        let before = times();
+        f.pass(MINUTE).await;
+        f.check_in(&job("busy"), SignalKind::Ok).await;
+        eventually(LONG, "both times", async || times().0 != before.0 && times().1 != before.1).await;
+    }
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_and_a_new_generation_go_before_the_refreshes_that_wait() {
+    const BUSY: usize = 100;
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let yaml = "{statusWritesPerSecond: 1}";
+    let config = OperatorConfig { times_every_ms: 0, ..configuration(yaml) };
+    let controller = Controller::configured(&f.store, &api, config, "gotel-0").await;
+    let name = |n: usize| format!("busy-{n}");
+    for n in 0..BUSY {
+        api.apply("team-a", &name(n), spec(&name(n)));
+    }
+    for n in 0..BUSY {
+        api.until_says("team-a", &name(n), "Ready", "True/Watching").await;
+    }
+    for n in 0..BUSY {
+        f.check_in(&job(&name(n)), SignalKind::Ok).await;
+    }
+    f.evaluate().await;
+    for n in 0..BUSY {
+        api.until_says("team-a", &name(n), "OnTime", "True/CheckedIn").await;
+    }
+    f.pass(MINUTE).await;
+    for n in 0..BUSY {
+        f.check_in(&job(&name(n)), SignalKind::Ok).await;
+    }
+    let waiting = "gotel_operator_status_backlog";
+    eventually(LONG, "the refreshes to wait", async || controller.figure(waiting) >= Some(50.0)).await;
+    api.forget();
+    let mut other = spec(&name(7));
+    other["schedule"]["every"] = json!("2h");
+    api.apply("team-a", &name(7), other);
+    api.apply("team-a", "new", spec("new"));
+    api.until_says("team-a", "new", "Ready", "True/Watching").await;
+    eventually(LONG, "the new generation", async || {
+        api.object("team-a", &name(7))["status"]["observedGeneration"] == 2
+    })
+    .await;
+    // A hundred at one a second: they wait still.
+    assert!(controller.figure(waiting) > Some(0.0), "{:?}", controller.figure(waiting));
+    // The edited one may have been refreshed before it was edited.
+    let edited = format!("/{}/status", name(7));
+    let paths = api.writes().into_iter().map(|asked| asked.path);
+    let paths: Vec<_> = paths.filter(|path| !path.ends_with(&edited)).collect();
+    let distinct: std::collections::HashSet<_> = paths.iter().collect();
+    assert_eq!(distinct.len(), paths.len(), "one write each: {paths:?}");
     controller.stop().await;
 }
 

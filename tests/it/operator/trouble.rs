@@ -304,6 +304,49 @@ async fn an_api_that_fails_for_a_while_is_caught_up_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_hangs_is_given_up_while_the_others_go_on() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    api.hang(Some("/job-0/status"));
+    let controller = Controller::start(&f.store, &api, "{}").await;
+    for n in 0..4 {
+        api.apply("team-a", &format!("job-{n}"), spec(&format!("job-{n}")));
+    }
+    for n in 1..4 {
+        api.until_says("team-a", &format!("job-{n}"), "Ready", "True/Watching").await;
+    }
+    eventually(LONG, "it to be given up", async || {
+        controller.figure("gotel_operator_reconciliations_total{result=\"failed\"}") >= Some(1.0)
+    })
+    .await;
+    assert_eq!(api.says("team-a", "job-0", "Ready"), "");
+    assert!(f.store.reservation(&job("job-0")).await.unwrap().is_some(), "it is watched all the same");
+    api.hang(None);
+    api.until_says("team-a", "job-0", "Ready", "True/Watching").await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_gone_is_released_by_the_command() {
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let (mut f, api) = (Fixture::new(db).await, KubeApi::new());
+    with_objects(&f, &api, "{}", 2).await.stop().await;
+    let release = async |name: &str| {
+        let mut gotel = tokio::process::Command::new(env!("CARGO_BIN_EXE_gotel"));
+        gotel.args(["cluster", "release", name]).env_clear().env("GOTEL_DATABASE_URL", f.db().url());
+        let ran = gotel.output().await.expect("the program runs");
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    assert_eq!(release("us-1").await, "0 reservations of cluster us-1 belong to the API now.\n");
+    assert_eq!(release("eu-1").await, "2 reservations of cluster eu-1 belong to the API now.\n");
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_object").await, 0);
+    assert_eq!(f.number("SELECT COUNT(*) FROM kube_cluster").await, 0, "its name is free");
+    assert_eq!(watched(&f, 2).await, 2);
+    f.store.checkout(&job("job-0")).await.unwrap();
+    assert_eq!(watched(&f, 2).await, 1, "they are HTTP's to end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_cluster_under_the_same_name_takes_nothing_in_and_people_are_told() {
     let (mut f, api) = (fixture().await, KubeApi::new());
     with_objects(&f, &api, "{}", 1).await.stop().await;

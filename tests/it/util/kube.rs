@@ -52,6 +52,8 @@ struct State {
     kube_system: String,
     /// Requests are not answered at all.
     frozen: bool,
+    /// Nor are those with this in their path.
+    hanging: Option<&'static str>,
     /// Status code for everything.
     failing: Option<u16>,
     /// Paths with this in them are forbidden.
@@ -84,7 +86,9 @@ impl KubeApi {
                 let bytes = body.collect().await.unwrap().to_bytes();
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                 let path = parts.uri.path_and_query().unwrap().to_string();
-                if api.state().frozen {
+                let hangs =
+                    |state: &State| state.frozen || state.hanging.is_some_and(|part| path.contains(part));
+                if hangs(&api.state()) {
                     std::future::pending::<()>().await;
                 }
                 Ok::<_, Infallible>(api.answer(parts.method, &path, body))
@@ -172,6 +176,11 @@ impl KubeApi {
     /// Requests hang from now on, and watches are silent; or no longer.
     pub fn freeze(&self, frozen: bool) {
         self.state().frozen = frozen;
+    }
+
+    /// Requests with this in their path hang from now on; None: no longer.
+    pub fn hang(&self, part: Option<&'static str>) {
+        self.state().hanging = part;
     }
 
     /// Every request gets this code; None: they are served.
@@ -268,7 +277,10 @@ impl KubeApi {
         let Some(rest) =
             plain.strip_prefix("/apis/gotel.dev/v1alpha1/").filter(|_| state.definition.is_some())
         else {
-            return refuse(404, "NotFound", "the server could not find the requested resource");
+            // Of what is not defined the real one says so in plain text.
+            let mut reply = Response::new(Full::new(Bytes::from("404 page not found\n")).boxed_unsync());
+            *reply.status_mut() = StatusCode::NOT_FOUND;
+            return reply;
         };
         let parts: Vec<&str> = rest.split('/').collect();
         match parts.as_slice() {
