@@ -13,8 +13,8 @@ pub enum LogFormat {
 }
 
 /// Libraries speak up only when something is wrong: at `trace` they print statements, dialogues and headers.
-const QUIET: &str =
-    "sqlx=error,hyper=error,hyper_util=error,h2=error,reqwest=error,rustls=error,lettre=error";
+const QUIET: &str = "sqlx=error,hyper=error,hyper_util=error,h2=error,reqwest=error,rustls=error,lettre=error,\
+                     kube_runtime=error";
 
 /// Starts logging to standard error. `GOTEL_LOG` takes a filter (`info`, `debug`, `gotel=trace`).
 pub fn start(format: LogFormat) {

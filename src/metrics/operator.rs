@@ -24,6 +24,11 @@ struct Write {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Single {
     cluster: String,
 }
@@ -38,7 +43,9 @@ pub struct OperatorFigures {
     objects: Family<Ready, Gauge>,
     reconciliations: Family<Came, Counter>,
     writes: Family<Write, Counter>,
+    watches: Family<State, Gauge>,
     watch_restarts: Family<Single, Counter>,
+    watch_told: Family<Single, Gauge>,
     backlog: Family<Single, Gauge>,
     orphans: Family<Single, Gauge>,
     braked: Family<Single, Gauge>,
@@ -60,6 +67,11 @@ impl OperatorFigures {
             "Whether another cluster has this one's name",
             &f.cluster_conflict,
         );
+        gauge(
+            "operator_watch_last_event_timestamp_seconds",
+            "When a watch last brought anything, in seconds since 1970",
+            &f.watch_told,
+        );
         gauge("operator_status_backlog", "Objects whose status waits to be refreshed", &f.backlog);
         gauge("operator_orphans", "Reservations whose object is missing", &f.orphans);
         gauge("operator_sweep_braked", "Missing objects that are not believed to be gone", &f.braked);
@@ -70,6 +82,7 @@ impl OperatorFigures {
             f.reconciliations.clone(),
         );
         registry.register("operator_api_writes", "Writes to the Kubernetes API", f.writes.clone());
+        registry.register("operator_watches", "Watches of objects, by how they stand", f.watches.clone());
         registry.register("operator_watch_restarts", "Complete lists of objects", f.watch_restarts.clone());
         f
     }
@@ -83,9 +96,16 @@ impl OperatorFigures {
         Single { cluster: self.cluster.get().cloned().unwrap_or_default() }
     }
 
-    /// Whether this replica writes for its cluster.
+    /// Whether this replica writes for its cluster. One that does not knows nothing of the objects.
     pub fn leads(&self, leads: bool) {
         self.leads.get_or_create(&self.single()).set(i64::from(leads));
+        if !leads {
+            self.objects.clear();
+            self.watches.clear();
+            for of_the_cluster in [&self.backlog, &self.orphans, &self.braked] {
+                of_the_cluster.clear();
+            }
+        }
     }
 
     /// Whether the Kubernetes API answers.
@@ -111,6 +131,16 @@ impl OperatorFigures {
     /// A write to the Kubernetes API.
     pub fn wrote(&self, kind: &'static str, ok: bool) {
         self.writes.get_or_create(&Write { kind, result: if ok { "ok" } else { "failed" } }).inc();
+    }
+
+    /// So many watches stand so.
+    pub fn watches(&self, state: &'static str, n: usize) {
+        self.watches.get_or_create(&State { state }).set(count(n));
+    }
+
+    /// A watch brought something just now.
+    pub fn watch_told(&self, wall_ms: i64) {
+        self.watch_told.get_or_create(&self.single()).set(wall_ms / 1000);
     }
 
     /// All objects were listed.

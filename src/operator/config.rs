@@ -1,7 +1,9 @@
 //! The configuration of the Kubernetes controller: the block `kubernetes:`, its flags and variables.
 
+use super::claims::Claims;
 use crate::reservation::{Invalid, duration};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// Whether reservations are also kept as Kubernetes objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -31,6 +33,14 @@ pub struct Flags {
     /// Namespaces whose reservations are watched, comma-separated [default: all]
     #[arg(long, env = "GOTEL_KUBERNETES_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub kubernetes_namespaces: Option<Vec<String>>,
+
+    /// Name of the pod that this runs in: events about GoTel itself are shown there [default: the replica's name]
+    #[arg(long, env = "GOTEL_POD", value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// Its uid, by which `kubectl describe pod` finds those events
+    #[arg(long, env = "GOTEL_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
 }
 
 /// The block as written.
@@ -44,6 +54,8 @@ pub struct Written {
     status_writes_per_second: Option<u32>,
     orphan_grace: Option<String>,
     watch_timeout: Option<String>,
+    conflict_retry: Option<String>,
+    claims: Option<BTreeMap<String, Vec<String>>>,
 }
 
 /// A controller that can be run.
@@ -63,6 +75,17 @@ pub struct OperatorConfig {
     pub orphan_grace_ms: i64,
     /// Length of one watch request, in seconds.
     pub watch_timeout_s: u32,
+    /// After this an object whose reservation is another's is looked at again, in milliseconds.
+    pub conflict_retry_ms: i64,
+    /// Which namespace may claim which app; None: each may claim each.
+    pub claims: Option<Claims>,
+    /// Name of this pod; None: the replica's.
+    pub pod: Option<String>,
+    /// Its uid.
+    pub pod_uid: Option<String>,
+    /// Mere times of one object are refreshed at most this often, in milliseconds. The object's schema says so; only
+    /// tests are in a hurry.
+    pub times_every_ms: i64,
 }
 
 impl Written {
@@ -110,6 +133,10 @@ impl Written {
         if !(1..=600).contains(&watch_timeout_s) {
             return Err(Invalid::new("kubernetes.watchTimeout", "must be 1s to 10m, such as 200s"));
         }
+        let conflict_retry_ms = length("kubernetes.conflictRetry", self.conflict_retry, 30_000)?;
+        if !(1000..=3_600_000).contains(&conflict_retry_ms) {
+            return Err(Invalid::new("kubernetes.conflictRetry", "must be 1s to 1h, such as 30s"));
+        }
         Ok(OperatorConfig {
             mode,
             cluster,
@@ -118,6 +145,11 @@ impl Written {
             status_writes_per_second: per_second,
             orphan_grace_ms: length("kubernetes.orphanGrace", self.orphan_grace, 3_600_000)?,
             watch_timeout_s,
+            conflict_retry_ms,
+            claims: self.claims.map(|claims| Claims::parse(claims, is_label)).transpose()?,
+            pod: flags.pod.clone().filter(|name| !name.is_empty()),
+            pod_uid: flags.pod_uid.clone().filter(|uid| !uid.is_empty()),
+            times_every_ms: 60_000,
         })
     }
 }
@@ -145,6 +177,7 @@ mod tests {
         let config = parse("{}", &Flags::default()).unwrap();
         assert_eq!((config.mode, config.cluster, config.watch_timeout_s), (Mode::Auto, None, 200));
         assert_eq!((config.status_writes_per_second, config.orphan_grace_ms), (10, 3_600_000));
+        assert_eq!(config.conflict_retry_ms, 30_000);
     }
 
     #[test]
@@ -153,11 +186,14 @@ mod tests {
             kubernetes: Some(Mode::On),
             cluster_name: Some("eu-2".into()),
             kubernetes_namespaces: Some(vec!["b".into(), "a".into(), "b".into()]),
+            pod: Some(String::new()),
+            pod_uid: None,
         };
         let yaml = "{mode: 'off', clusterName: eu-1, namespaces: [c], selector: 'team=x', orphanGrace: 2m}";
         let config = parse(yaml, &flags).unwrap();
         assert_eq!((config.mode, config.cluster.as_deref()), (Mode::On, Some("eu-2")));
         assert_eq!((config.namespaces.join(","), config.orphan_grace_ms), ("a,b".into(), 120_000));
+        assert_eq!(config.pod, None, "an empty variable says nothing");
     }
 
     #[rstest]
@@ -165,6 +201,8 @@ mod tests {
     #[case::name("{clusterName: EU_1}", "kubernetes.clusterName", "such as eu-1")]
     #[case::namespace("{namespaces: ['a b']}", "kubernetes.namespaces", "no name of a namespace")]
     #[case::rate("{statusWritesPerSecond: 0}", "kubernetes.statusWritesPerSecond", "1 to 1000")]
+    #[case::retry("{conflictRetry: 0s}", "kubernetes.conflictRetry", "such as 30s")]
+    #[case::claims("{claims: {billing: ['*x']}}", "kubernetes.claims.billing[0]", "such as billing")]
     #[case::watch("{watchTimeout: 1h}", "kubernetes.watchTimeout", "such as 200s")]
     fn what_cannot_work_is_refused_with_what_would(
         #[case] yaml: &str,

@@ -15,7 +15,9 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
 use kube_runtime::events::{Event, EventType, Recorder};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// An object that may not be readable.
 pub(super) type Guarded = DeserializeGuard<Reservation>;
@@ -28,9 +30,13 @@ pub(super) struct Shared {
     pub(super) cluster: String,
     pub(super) routes: Routes,
     pub(super) replica: String,
+    /// The pod that this process is, as far as it knows.
+    pub(super) pod: String,
     pub(super) metrics: Arc<Metrics>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) failures: Failures,
+    /// Whether this was seen to be the cluster that its name stands for; otherwise it may not be looked at.
+    pub(super) identified: AtomicBool,
 }
 
 /// What lives as long as this replica leads.
@@ -43,6 +49,8 @@ pub(super) struct Context {
     pub(super) deleted: Mutex<Vec<ObjectId>>,
     /// Uids that the feed has sent to be looked at, and since when.
     pub(super) sent: Mutex<HashMap<String, i64>>,
+    /// A watch has listed its objects.
+    pub(super) listed: Notify,
 }
 
 /// A lock that a panic elsewhere does not take along.
@@ -116,7 +124,8 @@ impl Context {
         let pod = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
-            name: Some(self.shared.replica.clone()),
+            name: Some(self.shared.pod.clone()),
+            uid: self.shared.config.pod_uid.clone(),
             namespace: Some(self.client.default_namespace().to_owned()),
             ..ObjectReference::default()
         };
@@ -139,7 +148,25 @@ impl Context {
         }
     }
 
-    /// Whether an object of this uid is still there; for events that do not tell a deletion from a lost label.
+    /// Notes whether the definition is there; the first to find out says so.
+    pub(super) async fn definition(&self, missing: bool) {
+        if !self.shared.failures.definition(missing) {
+            return;
+        }
+        if missing {
+            tracing::warn!(
+                "the definition reservations.gotel.dev is not there; waiting for \
+                 `gotel crd | kubectl apply --server-side -f -`"
+            );
+            let note = "the definition reservations.gotel.dev is not there: no object is taken in, and what was taken \
+                        in before stays watched; apply what `gotel crd` prints";
+            self.event_here("DefinitionMissing", note).await;
+        } else {
+            tracing::info!("the definition reservations.gotel.dev is there");
+        }
+    }
+
+    /// Whether an object of this uid is still there; for what does not tell a deletion from a lost label.
     pub(super) async fn is_there(&self, object: &ObjectId) -> Result<bool, super::connect::CallError> {
         let found = call(self.api(&object.namespace).get_metadata_opt(&object.name)).await?;
         Ok(found.is_some_and(|found| found.meta().uid.as_deref() == Some(&*object.uid)))

@@ -25,6 +25,7 @@ use crate::reservation::notify::{ENTRY_MAX, NOTIFY_MAX};
 use crate::reservation::settings::{
     ALERT_MSG_MAX, ALERTERS_MAX, LABEL_VALUE_MAX, LABELS_MAX, OWNER_MAX, STEPS_MAX, TOLERANCE_MAX,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -217,10 +218,23 @@ fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The definition, as a cluster takes it.
+/// The definition, as a cluster takes it. (Derived, the status may be null, which is one more way to say nothing.)
+pub fn definition() -> CustomResourceDefinition {
+    let mut definition = Reservation::crd();
+    for version in &mut definition.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let properties = schema.and_then(|schema| schema.properties.as_mut());
+        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+            status.nullable = None;
+        }
+    }
+    definition
+}
+
+/// The definition as YAML.
 ///
 /// # Errors
-/// A definition that cannot be written as YAML.
+/// A definition that cannot be written so.
 pub fn yaml() -> anyhow::Result<String> {
-    Ok(serde_yaml::to_string(&Reservation::crd())?)
+    Ok(serde_yaml::to_string(&definition())?)
 }

@@ -1,8 +1,10 @@
-//! How often each object failed in a row, and so how long it waits; and whether the database is away, said once.
+//! How often each object failed in a row, and so how long it waits; and what is away (the database, the definition),
+//! said once.
 //!
 //! Promises: one outage is one line in the log and one event, however many objects meet it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +23,9 @@ pub(super) struct Failures {
     /// Uid → failures in a row.
     objects: Mutex<HashMap<String, u32>>,
     /// Whether the database was away when somebody last looked.
-    database: Mutex<bool>,
+    database: AtomicBool,
+    /// Whether the definition was.
+    definition: AtomicBool,
 }
 
 impl Failures {
@@ -44,8 +48,12 @@ impl Failures {
 
     /// What the database did; true: that is news.
     pub(super) fn database(&self, away: bool) -> bool {
-        let mut known = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *known, away) != away
+        self.database.swap(away, Ordering::Relaxed) != away
+    }
+
+    /// Whether the definition is missing; true: that is news.
+    pub(super) fn definition(&self, missing: bool) -> bool {
+        self.definition.swap(missing, Ordering::Relaxed) != missing
     }
 }
 

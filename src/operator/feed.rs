@@ -1,19 +1,20 @@
 //! The status feed: what has changed in the database is sent to be shown.
 //!
 //! Promises: what changed in kind (late, failed, snoozed, told) is sent at once; mere times at most once a minute an
-//! object, and through a bucket. Only so many are on their way at a time, so that a new object never waits behind
-//! thousands of refreshes. One query serves all objects, and takes at most a twentieth of the time.
+//! object, and through a bucket ([`Queue`]). One query serves all objects, and takes at most a twentieth of the time. Each watch waits
+//! apart for its first list: one that may not be listed, or a definition that is not there, keeps no other waiting, and
+//! this loop moves all the while. What is held in a place that was not listed is neither judged nor swept.
 
-use super::bucket::Bucket;
 use super::context::{Context, Guarded, locked};
+use super::place::{Place, Stand, Trouble};
+use super::queue::{Due, Queue};
 use super::status::{Staleness, condition, staleness};
 use super::sweep::Sweep;
 use super::words::{READY, Reason};
 use crate::clock;
-use crate::store::StoreError;
-use futures::channel::mpsc::UnboundedSender;
+use crate::store::{OwnedRow, StoreError};
 use kube::Resource;
-use kube_runtime::reflector::{ObjectRef, Store};
+use kube_runtime::reflector::ObjectRef;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,83 +23,99 @@ use std::time::Duration;
 const PERIOD: Duration = Duration::from_secs(2);
 /// Between two looks while more waits than may be on its way.
 const BUSY: Duration = Duration::from_millis(100);
-/// Objects that may be on their way at a time.
-const WINDOW: usize = 64;
-/// One that is not heard of again for so long is on its way no more.
-const FORGOTTEN_MS: i64 = 30_000;
-/// Times of one object are refreshed at most this often.
-const TIMES_EVERY_MS: i64 = 60_000;
-
-/// One watch: its objects, and the way to have one looked at.
-pub(super) struct Place {
-    pub(super) objects: Store<Guarded>,
-    pub(super) look_at: UnboundedSender<ObjectRef<Guarded>>,
-}
 
 pub(super) struct Feed {
     ctx: Arc<Context>,
     places: Vec<Place>,
     sweep: Sweep,
-    bucket: Bucket,
-    /// Uid → when its status was last sent to be refreshed.
-    shown: HashMap<String, i64>,
+    queue: Queue,
 }
 
-/// An object that is to be looked at: its watch, itself, its uid.
-type Due = (usize, ObjectRef<Guarded>, String);
+/// An object that is to be looked at: its watch, and itself.
+type Look = (usize, ObjectRef<Guarded>);
 
 impl Feed {
     pub(super) fn new(ctx: Arc<Context>, places: Vec<Place>) -> Self {
-        let bucket = Bucket::new(ctx.shared.config.status_writes_per_second, clock::boot_ms());
-        Self { sweep: Sweep::new(&ctx), ctx, places, bucket, shown: HashMap::new() }
+        let config = &ctx.shared.config;
+        let queue = Queue::new(config.status_writes_per_second, config.times_every_ms, clock::boot_ms());
+        Self { sweep: Sweep::new(&ctx), ctx, places, queue }
     }
 
     pub(super) async fn run(mut self) {
-        for place in &self.places {
-            // An error means that the watch has ended, and this term with it.
-            if place.objects.wait_until_ready().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
         loop {
             let began_us = clock::boot_us();
-            let outcome = self.step().await;
+            let places = self.places().await;
+            let listed: Vec<usize> = (0..places.len()).filter(|n| places[*n].0).collect();
+            let unlisted: Vec<String> = (self.places.iter().zip(&places))
+                .filter(|(_, (listed, _))| !listed)
+                .map(|(place, (_, stand))| place.why(*stand))
+                .collect();
+            if listed.is_empty() {
+                self.ctx.shared.pulse.tried(unlisted.join("; "));
+                tokio::select! {
+                    () = tokio::time::sleep(PERIOD) => {}
+                    () = self.ctx.listed.notified() => {}
+                }
+                continue;
+            }
+            let outcome = self.step(&listed, &unlisted).await;
             self.ctx.database(outcome.as_ref().err()).await;
             let rest = match outcome {
-                Ok(0) | Err(_) => PERIOD.max(clock::since_us(began_us) * 20),
+                Ok(0) => PERIOD.max(clock::since_us(began_us) * 20),
                 Ok(_) => BUSY.max(clock::since_us(began_us) * 2),
+                Err(e) => {
+                    self.ctx.shared.pulse.tried(format!("the database: {}", e.class()));
+                    PERIOD.max(clock::since_us(began_us) * 20)
+                }
             };
             tokio::time::sleep(rest).await;
         }
     }
 
-    /// One look; says how many wait.
-    async fn step(&mut self) -> Result<usize, StoreError> {
+    /// How each place stands: whether it was listed, and the rest.
+    async fn places(&self) -> Vec<(bool, Stand)> {
+        let boot_ms = clock::boot_ms();
+        let looks: Vec<_> = self.places.iter().map(|place| place.health.look(boot_ms)).collect();
+        for stand in Stand::ALL {
+            let count = looks.iter().filter(|(_, found, _)| *found == stand).count();
+            self.ctx.shared.metrics.operator.watches(stand.word(), count);
+        }
+        if looks.iter().any(|(.., over)| *over) {
+            tracing::info!("Kubernetes objects are watched again");
+        }
+        let any = |stand| looks.iter().any(|(_, found, _)| *found == stand);
+        if any(Stand::In(Trouble::Undefined)) {
+            self.ctx.definition(true).await;
+        } else if any(Stand::Up) {
+            self.ctx.definition(false).await;
+        }
+        looks.into_iter().map(|(listed, stand, _)| (listed, stand)).collect()
+    }
+
+    /// One look at the places that were listed; says how many wait.
+    async fn step(&mut self, listed: &[usize], unlisted: &[String]) -> Result<usize, StoreError> {
         let ctx = Arc::clone(&self.ctx);
         let shared = &ctx.shared;
         // First the rows: whatever has one was in the watch before.
         let (rows, now_ms) = shared.store.owned(&shared.cluster).await?;
         let by_uid: HashMap<&str, _> = rows.iter().map(|row| (&*row.held.object.uid, row)).collect();
         let (mut live, mut losers) = (HashSet::new(), Vec::new());
-        let (mut transitions, mut times): (Vec<Due>, Vec<Due>) = (Vec::new(), Vec::new());
+        let (mut transitions, mut times): (Vec<Due<Look>>, Vec<Due<Look>>) = (Vec::new(), Vec::new());
         let mut ready: HashMap<&str, usize> = ["True", "False", "Unknown"].map(|word| (word, 0)).into();
         let boot_ms = clock::boot_ms();
-        for (place, watch) in self.places.iter().enumerate() {
-            for object in watch.objects.state() {
+        for &place in listed {
+            for object in self.places[place].objects.state() {
                 let uid = object.meta().uid.clone().unwrap_or_default();
-                let due = || (place, ObjectRef::from_obj(&*object), uid.clone());
+                let due = || (uid.clone(), (place, ObjectRef::from_obj(&*object)));
                 if let Ok(object) = &object.0 {
                     let says = condition(object.status.as_ref(), READY);
                     *ready.entry(known(says.map(|c| &*c.status))).or_default() += 1;
                     if says.is_some_and(|c| c.reason == Reason::Conflict.as_str()) {
                         losers.push(due());
                     }
-                    let shown_ms = self.shown.get(&uid).copied().unwrap_or(i64::MIN);
                     match staleness(object, by_uid.get(&*uid).copied(), now_ms) {
                         Staleness::Transition => transitions.push(due()),
-                        Staleness::Times if shown_ms.saturating_add(TIMES_EVERY_MS) <= boot_ms => {
-                            times.push(due())
-                        }
+                        Staleness::Times if self.queue.may_refresh(&uid, boot_ms) => times.push(due()),
                         Staleness::Times | Staleness::Fresh => {}
                     }
                 }
@@ -108,39 +125,33 @@ impl Feed {
         for (word, count) in ready {
             shared.metrics.operator.objects(known(Some(word)), count);
         }
-        if self.sweep.step(&rows, &live, now_ms).await? {
+        let seen = |row: &&OwnedRow| {
+            listed.iter().any(|&place| self.places[place].covers(&row.held.object.namespace))
+        };
+        let watched: Vec<_> = rows.iter().filter(seen).collect();
+        if self.sweep.step(&watched, &live, unlisted.is_empty(), now_ms).await? {
             // What was let go may be theirs now.
             transitions.append(&mut losers);
         }
-        self.shown.retain(|uid, _| live.contains(uid));
+        self.queue.keep(|uid| live.contains(uid));
         let waiting = self.send(transitions, times, boot_ms);
         shared.metrics.operator.backlog(waiting);
-        shared.pulse.beat_with(format!("writes for cluster {}: {} objects", shared.cluster, live.len()));
+        let mut note = format!("writes for cluster {}: {} objects", shared.cluster, live.len());
+        for why in unlisted {
+            note += &format!("; {why}");
+        }
+        shared.pulse.beat_with(note);
         Ok(waiting)
     }
 
     /// Sends as many as may be on their way; says how many are left.
-    fn send(&mut self, transitions: Vec<Due>, times: Vec<Due>, boot_ms: i64) -> usize {
-        let all = transitions.len() + times.len();
-        let mut sent = locked(&self.ctx.sent);
-        sent.retain(|_, since_ms| *since_ms + FORGOTTEN_MS > boot_ms);
-        let first = transitions.len();
-        let mut gone = 0;
-        for (n, (place, object, uid)) in transitions.into_iter().chain(times).enumerate() {
-            if sent.contains_key(&uid) {
-                gone += 1;
-                continue;
-            }
-            if sent.len() >= WINDOW || (n >= first && !self.bucket.take(boot_ms)) {
-                break;
-            }
-            gone += 1;
-            sent.insert(uid.clone(), boot_ms);
-            self.shown.insert(uid, boot_ms);
+    fn send(&mut self, transitions: Vec<Due<Look>>, times: Vec<Due<Look>>, boot_ms: i64) -> usize {
+        let (chosen, left) = self.queue.take(&mut locked(&self.ctx.sent), transitions, times, boot_ms);
+        for (place, object) in chosen {
             // The other end is gone only when this term is.
             let _ = self.places[place].look_at.unbounded_send(object);
         }
-        all - gone
+        left
     }
 }
 

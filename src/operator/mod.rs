@@ -13,6 +13,7 @@
 
 pub mod brake;
 pub mod bucket;
+pub mod claims;
 pub mod config;
 mod connect;
 mod context;
@@ -22,6 +23,8 @@ pub mod diff;
 mod events;
 mod failures;
 mod feed;
+mod place;
+mod queue;
 mod reconcile;
 mod run;
 pub mod spec;

@@ -1,7 +1,8 @@
 //! One object: what it asks for is stored, and what is stored is shown.
 //!
 //! Promises: a pass that finds nothing new writes nothing, neither to the database nor to the API. What cannot be
-//! agreed is said in the status, with the remedy, and what was agreed before goes on.
+//! agreed is said in the status, with the remedy, and what was agreed before goes on. Who lost against another looks
+//! again soon, as whoever holds the reservation may let it go in another cluster, or over HTTP, where no watch tells.
 
 use super::connect::{CallError, call};
 use super::context::{Context, Guarded, locked};
@@ -27,9 +28,6 @@ const MANAGER: &str = "gotel";
 
 /// Every object is looked at again after an hour and up to ten minutes, whatever happens.
 const AGAIN: Duration = Duration::from_secs(3600);
-
-/// One that lost against another is looked at again sooner.
-const CONFLICT_AGAIN: Duration = Duration::from_secs(600);
 
 /// Why an object could not be dealt with.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +69,7 @@ pub(super) fn failed(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> 
 /// The status to write, and when to look again.
 struct Found {
     status: ReservationStatus,
-    again: Duration,
+    lost: bool,
     adopted: bool,
     result: &'static str,
 }
@@ -107,7 +105,10 @@ async fn pass(object: &Reservation, ctx: &Context) -> Result<Action, Error> {
             ctx.event(told.type_(), &told.reason, &told.note, &regarding).await;
         }
     }
-    Ok(Action::requeue(spread(found.again, &id.uid)))
+    Ok(Action::requeue(match found.lost {
+        true => soon(ctx.shared.config.conflict_retry_ms),
+        false => spread(AGAIN, &id.uid),
+    }))
 }
 
 async fn look(object: &Reservation, id: &ObjectId, ctx: &Context) -> Result<Found, StoreError> {
@@ -115,9 +116,10 @@ async fn look(object: &Reservation, id: &ObjectId, ctx: &Context) -> Result<Foun
     let found = |verdict: Verdict<'_>, view: Option<&ObjectView>, result| {
         let now_ms = view.map_or_else(clock::wall_ms, |view| view.now_ms);
         let status = status::status(generation, verdict, view, object.status.as_ref(), now_ms);
-        Found { status, again: AGAIN, adopted: false, result }
+        Found { status, lost: false, adopted: false, result }
     };
-    let asked = match spec::ask(object, &ctx.shared.routes.names(), clock::wall_ms()) {
+    let (claims, alerters) = (ctx.shared.config.claims.as_ref(), ctx.shared.routes.names());
+    let asked = match spec::ask(object, claims, &alerters, clock::wall_ms()) {
         Ok(asked) => asked,
         Err(refusal) => {
             let view = store.object(id).await?.filter(|view| view.held.object.uid == id.uid);
@@ -130,7 +132,7 @@ async fn look(object: &Reservation, id: &ObjectId, ctx: &Context) -> Result<Foun
         settings: &asked.settings,
         reclaim: asked.reclaim,
         suspend: asked.suspend,
-        likely_kept: status::says_kept(object),
+        likely_kept: status::is_settled(object),
     };
     let applied =
         store.apply_object(&asked.key, wish, |stored| diff::plan(&wish, asked.adopt, stored)).await?;
@@ -153,7 +155,7 @@ async fn look(object: &Reservation, id: &ObjectId, ctx: &Context) -> Result<Foun
         ),
     };
     let refusal = Refusal { reason: Reason::Conflict, message: refusal };
-    Ok(Found { again: CONFLICT_AGAIN, ..found(Verdict::Refused(&refusal), None, "conflict") })
+    Ok(Found { lost: true, ..found(Verdict::Refused(&refusal), None, "conflict") })
 }
 
 /// Says of an object that this program cannot read just that. Always in the same words, so that the API has nothing
@@ -205,6 +207,11 @@ async fn write(
         Err(e) if e.is_not_found() || e.is_conflict() => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// So long, ± 20 %.
+fn soon(ms: i64) -> Duration {
+    Duration::from_millis(ms.unsigned_abs()).mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
 /// A fixed time would bring all objects back at once, hour after hour.

@@ -19,6 +19,7 @@ use crate::store::{Identity, Leading, Store, StoreError, SystemKind};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -98,11 +99,13 @@ impl Operator {
             pulse: parts.loops.register("controller", Duration::from_secs(120)),
             store: parts.store,
             cluster: parts.config.cluster.clone().unwrap_or_default(),
+            pod: parts.config.pod.clone().unwrap_or_else(|| parts.replica.clone()),
             config: parts.config,
             routes: parts.routes,
             replica: parts.replica,
             metrics: parts.metrics,
             failures: Failures::default(),
+            identified: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
@@ -193,6 +196,7 @@ impl Operator {
         let cluster = &shared.cluster;
         match shared.store.identify_cluster(cluster, &uid).await? {
             Identity::Ours => {
+                shared.identified.store(true, Ordering::Relaxed);
                 shared.metrics.operator.cluster_conflict(false);
                 if std::mem::take(&mut self.conflict) {
                     shared

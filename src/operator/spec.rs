@@ -2,6 +2,7 @@
 //!
 //! Promises: what is refused names the field as the object spells it, and the remedy.
 
+use super::claims::Claims;
 use super::crd::{ReclaimPolicy, Reservation};
 use super::words::Reason;
 use crate::reservation::settings::DraftEscalation;
@@ -36,13 +37,22 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Understands a spec.
+/// Understands a spec; `claims`: which namespace may claim which app.
 ///
 /// # Errors
 /// The first field that is wrong.
-pub fn ask(object: &Reservation, known_alerters: &[String], now_ms: i64) -> Result<Asked, Refusal> {
+pub fn ask(
+    object: &Reservation,
+    claims: Option<&Claims>,
+    known_alerters: &[String],
+    now_ms: i64,
+) -> Result<Asked, Refusal> {
     let spec = &object.spec;
     let key = JobKey::parse(&spec.app, &spec.component).map_err(refusal)?;
+    let namespace = object.namespace().unwrap_or_default();
+    if let Some(claims) = claims.filter(|claims| !claims.allow(&namespace, &spec.app)) {
+        return Err(not_allowed(claims, &namespace));
+    }
     let settings = Settings::parse(&draft(object), known_alerters, now_ms).map_err(refusal)?;
     Ok(Asked {
         key,
@@ -84,6 +94,15 @@ fn draft(object: &Reservation) -> Draft {
     }
 }
 
+fn not_allowed(claims: &Claims, namespace: &str) -> Refusal {
+    let may = match claims.of(namespace) {
+        [] => format!("`app` must not be claimed in the namespace {namespace}, which may claim none"),
+        apps => format!("`app` must be one that the namespace {namespace} may claim: {}", apps.join(", ")),
+    };
+    let message = format!("{may}; choose another, or have it allowed in GoTel's `kubernetes.claims`");
+    Refusal { reason: Reason::NamespaceNotAllowed, message }
+}
+
 fn refusal(invalid: Invalid) -> Refusal {
     let alerter = invalid.field.contains("alerters[") && invalid.message.contains("no configured alerter");
     let reason = match &*invalid.field {
@@ -117,7 +136,28 @@ mod tests {
             spec[field] = value.clone();
         }
         let object = Reservation::new("r", serde_json::from_value(spec).unwrap());
-        ask(&object, &["mail".into(), "pager".into()], NOW)
+        ask(&object, None, &["mail".into(), "pager".into()], NOW)
+    }
+
+    #[test]
+    fn an_app_that_the_namespace_may_not_claim_is_refused_with_those_that_it_may() {
+        let spec = json!({"app": "billing", "component": "nightly", "schedule": {"every": "24h"}});
+        let mut object = Reservation::new("r", serde_json::from_value(spec).unwrap());
+        let claims = serde_yaml::from_str("{billing: ['billing*'], shop: [orders, 'pay-*']}").unwrap();
+        let claims = Claims::parse(claims, |_| true).unwrap();
+        for (namespace, right) in [
+            ("billing", None),
+            ("shop", Some("one that the namespace shop may claim: orders, pay-*; choose another")),
+            ("other", Some("`app` must not be claimed in the namespace other, which may claim none")),
+        ] {
+            object.metadata.namespace = Some(namespace.into());
+            let refused = ask(&object, Some(&claims), &[], NOW).err();
+            assert_eq!(refused.is_some(), right.is_some(), "{namespace}");
+            if let (Some(refused), Some(right)) = (refused, right) {
+                assert_eq!(refused.reason, Reason::NamespaceNotAllowed);
+                assert!(refused.message.contains(right), "{}", refused.message);
+            }
+        }
     }
 
     #[test]

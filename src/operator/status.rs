@@ -146,11 +146,13 @@ fn told(reason: Reason) -> &'static str {
     }
 }
 
-/// Whether the object says that its spec, as it is now, is what is stored.
-pub fn says_kept(object: &Reservation) -> bool {
+/// Whether the object says that its spec, as it is now, is what is stored, or lost against another: then nothing is
+/// likely to be written.
+pub fn is_settled(object: &Reservation) -> bool {
     let status = object.status.as_ref();
+    let settled = |c: &Condition| c.status == Truth::True.as_str() || c.reason == Reason::Conflict.as_str();
     status.and_then(|s| s.observed_generation) == object.metadata.generation
-        && condition(status, READY).is_some_and(|c| c.status == Truth::True.as_str())
+        && condition(status, READY).is_some_and(settled)
 }
 
 /// How an object's status stands beside its row.

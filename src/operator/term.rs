@@ -1,7 +1,8 @@
 //! One term: for as long as this replica holds its cluster's lease, objects are watched, looked at and fed.
 
 use super::context::{Context, Guarded, Shared};
-use super::feed::{Feed, Place};
+use super::feed::Feed;
+use super::place::{Health, Place};
 use super::reconcile::{failed, reconcile};
 use super::watch;
 use crate::store::Leading;
@@ -14,31 +15,38 @@ use kube_runtime::events::{Recorder, Reporter};
 use kube_runtime::reflector;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// Objects that are looked at at a time. Without a bound a start with thousands of them would be thousands at once.
 const AT_A_TIME: u16 = 16;
 
 /// Runs until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, client: Client, leading: Leading) {
-    let reporter = Reporter { controller: "gotel".into(), instance: Some(shared.replica.clone()) };
+    let reporter = Reporter { controller: "gotel".into(), instance: Some(shared.pod.clone()) };
     let ctx = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
         leading,
         deleted: Mutex::default(),
         sent: Mutex::new(HashMap::new()),
+        listed: Notify::new(),
         shared,
     });
     let namespaces = &ctx.shared.config.namespaces;
-    let apis: Vec<Api<Guarded>> = match namespaces.is_empty() {
-        true => vec![Api::all(ctx.client.clone())],
-        false => namespaces.iter().map(|name| Api::namespaced(ctx.client.clone(), name)).collect(),
+    let scopes: Vec<Option<String>> = match namespaces.is_empty() {
+        true => vec![None],
+        false => namespaces.iter().cloned().map(Some).collect(),
     };
     let (mut places, mut controllers) = (Vec::new(), Vec::new());
-    for api in apis {
+    for namespace in scopes {
+        let api: Api<Guarded> = match &namespace {
+            None => Api::all(ctx.client.clone()),
+            Some(name) => Api::namespaced(ctx.client.clone(), name),
+        };
         let (objects, writer) = reflector::store();
         let (look_at, asked) = mpsc::unbounded();
-        let controller = Controller::for_stream(watch::stream(api, writer, &ctx), objects.clone())
+        let health = Arc::new(Health::default());
+        let controller = Controller::for_stream(watch::stream(api, writer, &ctx, &health), objects.clone())
             .with_config(controller::Config::default().concurrency(AT_A_TIME))
             .reconcile_on(asked)
             .run(reconcile, failed, Arc::clone(&ctx))
@@ -48,7 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client, leading: Leading) {
                     tracing::trace!(error = %e, "an object was not looked at");
                 }
             });
-        places.push(Place { objects, look_at });
+        places.push(Place { namespace, objects, look_at, health });
         controllers.push(controller);
     }
     tokio::select! {

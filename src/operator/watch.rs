@@ -1,11 +1,15 @@
 //! The watch of one namespace, or of all.
 //!
 //! Promises: an object that cannot be read does not stop the others; a watch that is cut without a word is noticed
-//! within its own length; a status that this process wrote wakes nobody; what is not needed of an object is not kept.
-//! Deletions are tapped here, as nothing later sees them.
+//! within its own length; one that fails is tried again for ever, at most every 10 s, and said once; a status that this
+//! process wrote wakes nobody; what is not needed of an object is not kept. Deletions are tapped here, as nothing later
+//! sees them.
 
 use super::context::{Context, Guarded, locked};
+use super::place::{Health, Trouble};
 use super::spec::ADOPT;
+use crate::clock;
+use futures::future::ready;
 use futures::{Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Resource, ResourceExt};
@@ -15,7 +19,6 @@ use kube_runtime::watcher::{self, Event, watcher};
 use kube_runtime::{PredicateConfig, WatchStreamExt};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Between two tries of a watch that fails: 0.5 s to 10 s, spread.
@@ -65,26 +68,40 @@ pub(super) fn stream(
     api: Api<Guarded>,
     writer: Writer<Guarded>,
     ctx: &Arc<Context>,
+    health: &Arc<Health>,
 ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + 'static {
     let config = &ctx.shared.config;
     let mut settings = watcher::Config::default().timeout(config.watch_timeout_s);
     if let Some(selector) = &config.selector {
         settings = settings.labels(selector);
     }
-    let (ctx, failing) = (Arc::clone(ctx), AtomicBool::new(false));
+    let (before, after) = ((Arc::clone(ctx), Arc::clone(health)), (Arc::clone(ctx), Arc::clone(health)));
     watcher(api, settings)
-        .backoff(Patience(0))
         .modify(trim)
-        .inspect(move |event| tap(&ctx, &failing, event))
+        .inspect(move |event| tap(&before.0, &before.1, event))
         .reflect(writer)
+        .inspect(move |event| {
+            // Only now are they in the store.
+            if let Ok(Event::InitDone) = event {
+                after.1.listed();
+                after.0.listed.notify_one();
+            }
+        })
         .applied_objects()
+        // Behind what is no object: each try begins with an event that says so, and would begin the waits anew.
+        .backoff(Patience(0))
         .predicate_filter(wakes, PredicateConfig::default().ttl(Duration::from_secs(30 * 86_400)))
+        // A failure was told where it was met; the controller would wait once more.
+        .filter(|object| ready(object.is_ok()))
 }
 
-fn tap(ctx: &Context, failing: &AtomicBool, event: &Result<Event<Guarded>, watcher::Error>) {
+fn tap(ctx: &Context, health: &Health, event: &Result<Event<Guarded>, watcher::Error>) {
     match event {
+        // A try, and no success yet.
+        Ok(Event::Init) => {}
         Ok(event) => {
-            if failing.swap(false, Ordering::Relaxed) {
+            ctx.shared.metrics.operator.watch_told(clock::wall_ms());
+            if health.works() {
                 tracing::info!("Kubernetes objects are watched again");
             }
             match event {
@@ -96,24 +113,56 @@ fn tap(ctx: &Context, failing: &AtomicBool, event: &Result<Event<Guarded>, watch
         // A watch that has grown too old is begun anew by the watcher: no news.
         Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
         Err(e) => {
-            if !failing.swap(true, Ordering::Relaxed) {
-                tracing::warn!(error = %e, "Kubernetes objects cannot be watched: {}", remedy(e));
+            let trouble = Trouble::of(e);
+            let news = health.fails(trouble, clock::boot_ms());
+            let remedy = match trouble {
+                // Said once for all by the feed.
+                Trouble::Undefined => return,
+                Trouble::Forbidden => "its service account may not; see docs/kubernetes.md",
+                Trouble::Failing => "what is stored goes on being watched; trying again",
+            };
+            if news {
+                tracing::warn!(error = %e, "Kubernetes objects cannot be watched: {remedy}");
             }
         }
     }
 }
 
-fn remedy(error: &watcher::Error) -> &'static str {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
-        _ => None,
-    };
-    match status {
-        Some(status) if status.is_not_found() => {
-            "the definition is not there; waiting for `gotel crd | kubectl apply --server-side -f -`"
-        }
-        Some(status) if status.is_forbidden() => "its service account may not; see docs/kubernetes.md",
-        _ => "what is stored goes on being watched; trying again",
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_nobody_reads_is_not_kept() {
+        let mut object: Guarded = serde_json::from_value(json!({
+            "apiVersion": "gotel.dev/v1alpha1", "kind": "Reservation",
+            "metadata": {
+                "name": "nightly", "namespace": "team-a", "uid": "u1", "generation": 3, "resourceVersion": "7",
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+                "labels": {"team": "x"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u0"}],
+                "annotations": {ADOPT: "true", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            },
+            "spec": {"app": "billing", "component": "nightly", "schedule": {"every": "1h"}},
+            "status": {"phase": "Late"},
+        }))
+        .unwrap();
+        trim(&mut object);
+        let kept = object.0.unwrap();
+        assert_eq!(
+            serde_json::to_value(&kept.metadata).unwrap(),
+            json!({"name": "nightly", "namespace": "team-a", "uid": "u1", "generation": 3, "resourceVersion": "7",
+                "annotations": {ADOPT: "true"}})
+        );
+        assert_eq!((&*kept.spec.app, kept.status.is_some()), ("billing", true));
+        // An object that cannot be read is trimmed as well.
+        let mut broken: Guarded = serde_json::from_value(json!({
+            "metadata": {"name": "broken", "managedFields": [{"manager": "kubectl"}]}, "spec": {"app": 5},
+        }))
+        .unwrap();
+        assert!(broken.0.is_err());
+        trim(&mut broken);
+        assert_eq!(broken.meta().managed_fields, None);
     }
 }

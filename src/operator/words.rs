@@ -59,6 +59,8 @@ reasons! {
     InvalidSchedule
     /// An alerter is not configured.
     UnknownAlerter
+    /// Its namespace may not claim its app.
+    NamespaceNotAllowed
     /// Another field is wrong.
     InvalidSpec
     /// The object does not fit the schema that this program knows.

@@ -104,7 +104,7 @@ pub struct Wish<'a> {
     pub reclaim: Reclaim,
     /// Whether alerting is to be paused.
     pub suspend: bool,
-    /// Whether it is likely to be stored just so: then it is looked at before anything is locked.
+    /// Whether it is likely to be stored just so, or to be another's: then it is looked at before anything is locked.
     pub likely_kept: bool,
 }
 

@@ -19,6 +19,8 @@ async fn every_subcommand_has_a_help_with_an_example_that_names_it() {
         "alerter test",
         "replica list",
         "replica forget",
+        "cluster release",
+        "crd",
         "config check",
         "openapi",
         "version",

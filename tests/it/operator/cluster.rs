@@ -15,16 +15,16 @@ use crate::util::receiver::Receiver;
 use crate::util::wait::eventually;
 
 /// Long enough that only a fault exceeds it, also on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// Longer than a replica waits before it leaves the lease to others, and comes back.
-const LATER: Duration = Duration::from_secs(150);
+pub(super) const LATER: Duration = Duration::from_secs(150);
 
 fn at(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned()
 }
 
-async fn define(cluster: &Cluster) {
+pub(super) async fn define(cluster: &Cluster) {
     let crd = std::fs::read_to_string(at("crds/reservations.yaml")).unwrap();
     cluster.apply(&crd, &["--field-manager=tests", "--force-conflicts"]).await.ok();
     let args = ["wait", "--for=condition=Established", "crd/reservations.gotel.dev", "--timeout=60s"];
@@ -32,7 +32,7 @@ async fn define(cluster: &Cluster) {
 }
 
 /// A namespace of a cluster that knows reservations, and an account there with the chart's rights to it.
-async fn team(cluster: &Cluster, begin: &str) -> (Namespace, PathBuf) {
+pub(super) async fn team(cluster: &Cluster, begin: &str) -> (Namespace, PathBuf) {
     define(cluster).await;
     let namespace = cluster.namespace(begin).await;
     let release = namespace.name.clone();
@@ -75,7 +75,7 @@ fn account(rendered: &str) -> String {
     accounts.next().expect("the chart has one")["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-fn yaml(cluster: &str, namespaces: &str, more: &str, hook: &Receiver) -> String {
+pub(super) fn yaml(cluster: &str, namespaces: &str, more: &str, hook: &Receiver) -> String {
     format!(
         "kubernetes: {{mode: 'on', clusterName: {cluster}, namespaces: [{namespaces}]{more}}}\n\
          alerters: [{{name: hook, type: webhook, url: '{}'}}]\n",
@@ -83,16 +83,16 @@ fn yaml(cluster: &str, namespaces: &str, more: &str, hook: &Receiver) -> String 
     )
 }
 
-async fn gotel(database: &str, kubeconfig: &Path, yaml: &str) -> Node {
+pub(super) async fn gotel(database: &str, kubeconfig: &Path, yaml: &str) -> Node {
     Node::start(database.to_owned(), yaml, &[("KUBECONFIG", kubeconfig.to_str().unwrap())]).await
 }
 
-async fn sqlite() -> TestDb {
+pub(super) async fn sqlite() -> TestDb {
     TestDb::new(Backend::Sqlite).await.unwrap()
 }
 
 /// A reservation `billing/NAME` of an object `NAME`.
-fn object(name: &str, more: Value) -> String {
+pub(super) fn object(name: &str, more: Value) -> String {
     let mut spec = json!({"app": "billing", "component": name, "schedule": {"every": "1h"}});
     for (field, value) in more.as_object().unwrap() {
         spec[field] = value.clone();
@@ -102,14 +102,14 @@ fn object(name: &str, more: Value) -> String {
 }
 
 /// `True/Watching` and the like; "" when it is not said.
-async fn says(namespace: &Namespace, name: &str, type_: &str) -> String {
+pub(super) async fn says(namespace: &Namespace, name: &str, type_: &str) -> String {
     let path = format!(
         "jsonpath={{range .status.conditions[?(@.type==\"{type_}\")]}}{{.status}}/{{.reason}}{{end}}"
     );
     namespace.kubectl(&["get", "reservations.gotel.dev", name, "-o", &path]).await.out
 }
 
-async fn until_says(namespace: &Namespace, name: &str, type_: &str, right: &str) {
+pub(super) async fn until_says(namespace: &Namespace, name: &str, type_: &str, right: &str) {
     let what = format!("{name} says {type_}={right}");
     eventually(LATER, what, async || {
         let says = says(namespace, name, type_).await;
@@ -118,11 +118,11 @@ async fn until_says(namespace: &Namespace, name: &str, type_: &str, right: &str)
     .await;
 }
 
-async fn is_watched(node: &Node, name: &str) -> bool {
+pub(super) async fn is_watched(node: &Node, name: &str) -> bool {
     node.get(&format!("/reservation/billing/{name}")).await.0 == 200
 }
 
-async fn figure(node: &Node, name: &str) -> f64 {
+pub(super) async fn figure(node: &Node, name: &str) -> f64 {
     metric(&node.get("/metrics").await.1, name)
 }
 
@@ -268,8 +268,9 @@ async fn two_clusters_share_a_database_and_the_first_claim_wins() {
     let mut moved: Value = serde_json::from_str(&object("nightly", retain)).unwrap();
     moved["metadata"]["annotations"] = json!({"gotel.dev/adopt": "true"});
     there.apply(&moved.to_string()).await.ok();
-    until_says(&there, "nightly", "Ready", "False/Conflict").await;
-    assert!(is_watched(&second, "nightly").await);
+    until_says(&there, "nightly", "Ready", "True/Watching").await;
+    let checkins = second.json("/reservation/billing/nightly").await["result"]["number_of_checkins"].clone();
+    assert_eq!(checkins, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use gotel::operator::config::OperatorConfig;
 use gotel::reservation::SignalKind;
 use gotel::store::ObjectId;
 use serde_json::{Value, json};
 
 use super::{fixture, job, spec};
-use crate::util::kube::{Controller, KubeApi};
-use crate::util::store::HOUR;
+use crate::util::kube::{Controller, KubeApi, configuration};
+use crate::util::store::{HOUR, MINUTE};
 use crate::util::wait::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -105,6 +106,77 @@ async fn a_thousand_check_ins_write_the_transition_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_time_is_refreshed_when_it_may_be_again() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let config = OperatorConfig { times_every_ms: 1000, ..configuration("{}") };
+    let controller = Controller::configured(&f.store, &api, config, "gotel-0").await;
+    api.apply("team-a", "busy", spec("busy"));
+    api.until_says("team-a", "busy", "Ready", "True/Watching").await;
+    f.check_in(&job("busy"), SignalKind::Ok).await;
+    f.evaluate().await;
+    api.until_says("team-a", "busy", "OnTime", "True/CheckedIn").await;
+    let times = || {
+        let status = api.object("team-a", "busy")["status"].clone();
+        (status["lastCheckinTime"].clone(), status["nextDeadlineTime"].clone())
+    };
+    for _ in 0..2 {
+        let before = times();
+        f.pass(MINUTE).await;
+        f.check_in(&job("busy"), SignalKind::Ok).await;
+        eventually(LONG, "both times", async || times().0 != before.0 && times().1 != before.1).await;
+    }
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_and_a_new_generation_go_before_the_refreshes_that_wait() {
+    const BUSY: usize = 100;
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let yaml = "{statusWritesPerSecond: 1}";
+    let config = OperatorConfig { times_every_ms: 0, ..configuration(yaml) };
+    let controller = Controller::configured(&f.store, &api, config, "gotel-0").await;
+    let name = |n: usize| format!("busy-{n}");
+    for n in 0..BUSY {
+        api.apply("team-a", &name(n), spec(&name(n)));
+    }
+    for n in 0..BUSY {
+        api.until_says("team-a", &name(n), "Ready", "True/Watching").await;
+    }
+    for n in 0..BUSY {
+        f.check_in(&job(&name(n)), SignalKind::Ok).await;
+    }
+    f.evaluate().await;
+    for n in 0..BUSY {
+        api.until_says("team-a", &name(n), "OnTime", "True/CheckedIn").await;
+    }
+    f.pass(MINUTE).await;
+    for n in 0..BUSY {
+        f.check_in(&job(&name(n)), SignalKind::Ok).await;
+    }
+    let waiting = "gotel_operator_status_backlog";
+    eventually(LONG, "the refreshes to wait", async || controller.figure(waiting) >= Some(50.0)).await;
+    api.forget();
+    let mut other = spec(&name(7));
+    other["schedule"]["every"] = json!("2h");
+    api.apply("team-a", &name(7), other);
+    api.apply("team-a", "new", spec("new"));
+    api.until_says("team-a", "new", "Ready", "True/Watching").await;
+    eventually(LONG, "the new generation", async || {
+        api.object("team-a", &name(7))["status"]["observedGeneration"] == 2
+    })
+    .await;
+    // A hundred at one a second: they wait still.
+    assert!(controller.figure(waiting) > Some(0.0), "{:?}", controller.figure(waiting));
+    // The edited one may have been refreshed before it was edited.
+    let edited = format!("/{}/status", name(7));
+    let paths = api.writes().into_iter().map(|asked| asked.path);
+    let paths: Vec<_> = paths.filter(|path| !path.ends_with(&edited)).collect();
+    let distinct: std::collections::HashSet<_> = paths.iter().collect();
+    assert_eq!(distinct.len(), paths.len(), "one write each: {paths:?}");
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_loser_of_a_conflict_says_so_frees_nothing_and_follows_when_the_winner_goes() {
     let (f, api) = (fixture().await, KubeApi::new());
     let controller = Controller::start(&f.store, &api, "{}").await;
@@ -127,6 +199,40 @@ async fn the_loser_of_a_conflict_says_so_frees_nothing_and_follows_when_the_winn
     assert_eq!(api.says("team-b", "gone", "Stalled"), "");
     assert!(f.store.reservation(&job("first")).await.unwrap().is_some());
     controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loser_follows_when_the_winner_in_another_cluster_goes_and_writes_nothing_till_then() {
+    let (f, here, there) = (fixture().await, KubeApi::new(), KubeApi::new());
+    there.set_kube_system("cluster-2");
+    let first = Controller::start(&f.store, &here, "{}").await;
+    for name in ["moved", "kept"] {
+        here.apply("team-a", name, spec(name));
+        here.until_says("team-a", name, "Ready", "True/Watching").await;
+    }
+    let second = Controller::start(&f.store, &there, "{clusterName: us-1, conflictRetry: 1s}").await;
+    for name in ["moved", "kept"] {
+        there.apply("team-a", name, spec(name));
+        there.until_says("team-a", name, "Ready", "False/Conflict").await;
+    }
+    let told = there.object("team-a", "moved")["status"]["conditions"].to_string();
+    assert!(told.contains("the Reservation team-a/moved in cluster eu-1"), "{told}");
+    eventually(LONG, "the events", async || there.events().len() == 2).await;
+    there.forget();
+    // It looks again and again, and has nothing to say.
+    let looks = "gotel_operator_reconciliations_total{result=\"conflict\"}";
+    eventually(LONG, "more looks", async || second.figure(looks) >= Some(6.0)).await;
+    assert_eq!(there.writes(), []);
+    here.delete("team-a", "moved");
+    there.until_says("team-a", "moved", "Ready", "True/Watching").await;
+    assert_eq!(there.says("team-a", "moved", "Stalled"), "");
+    assert_eq!(there.says("team-a", "kept", "Ready"), "False/Conflict");
+    // What is let go by hand is noticed as well.
+    first.stop().await;
+    f.store.release_cluster("eu-1").await.unwrap();
+    f.store.checkout(&job("kept")).await.unwrap();
+    there.until_says("team-a", "kept", "Ready", "True/Watching").await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +277,38 @@ async fn a_spec_that_only_the_controller_can_judge_is_refused_and_the_one_before
     }
     api.apply("team-a", "nightly", spec("nightly"));
     api.until_says("team-a", "nightly", "Ready", "True/Watching").await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_may_not_claim_the_app_says_so_and_what_it_had_goes_on() {
+    let (f, api) = (fixture().await, KubeApi::new());
+    let controller = Controller::start(&f.store, &api, "{}").await;
+    api.apply("team-a", "nightly", spec("nightly"));
+    api.until_says("team-a", "nightly", "Ready", "True/Watching").await;
+    controller.stop().await;
+    let yaml = "{claims: {team-a: ['invoices*'], team-b: ['bill*']}}";
+    let controller = Controller::start(&f.store, &api, yaml).await;
+    for namespace in ["team-b", "team-c"] {
+        api.apply(namespace, "weekly", spec(&format!("weekly-{namespace}")));
+    }
+    api.until_says("team-b", "weekly", "Ready", "True/Watching").await;
+    for (namespace, name) in [("team-a", "nightly"), ("team-c", "weekly")] {
+        api.until_says(namespace, name, "Ready", "False/NamespaceNotAllowed").await;
+        assert_eq!(api.says(namespace, name, "Stalled"), "True/NamespaceNotAllowed");
+    }
+    let told = api.object("team-a", "nightly")["status"]["conditions"].to_string();
+    assert!(told.contains("may claim: invoices*; choose another"), "{told}");
+    let mut other = spec("nightly");
+    other["schedule"]["every"] = json!("2h");
+    api.apply("team-a", "nightly", other);
+    eventually(LONG, "the second generation", async || {
+        api.object("team-a", "nightly")["status"]["observedGeneration"] == 2
+    })
+    .await;
+    let (view, _) = f.store.reservation(&job("nightly")).await.unwrap().unwrap();
+    assert_eq!(view.settings.unwrap().schedule.describe(), "every hour");
+    assert!(f.store.reservation(&job("weekly-team-c")).await.unwrap().is_none());
     controller.stop().await;
 }
 

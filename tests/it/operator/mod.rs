@@ -3,6 +3,7 @@
 mod cluster;
 mod controller;
 mod trouble;
+mod waits;
 
 use gotel::reservation::JobKey;
 use serde_json::{Value, json};

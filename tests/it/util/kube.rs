@@ -1,8 +1,8 @@
 //! A Kubernetes API inside this process, as far as the controller uses one, and a controller at work on it.
 //!
 //! Promises: a watch first replays what happened since its list; a write that changes nothing makes no event and no
-//! version; a patch that names another uid is refused; every request is on record. Does not promise: rights,
-//! validation, defaults; those are asked of a real API server.
+//! version; a patch that names another uid is refused; a list keeps to a selector `label=value`; every request is on
+//! record. Does not promise: rights, validation, defaults, selectors of a watch; those are asked of a real API server.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use gotel::coordinator::{self, Standing, Timers};
-use gotel::lifecycle::{Loops, Tasks};
+use gotel::lifecycle::{LoopAge, Loops, Tasks};
 use gotel::metrics::Metrics;
 use gotel::operator::config::{Flags, OperatorConfig, Written};
 use gotel::operator::{Operator, Parts};
@@ -52,6 +52,8 @@ struct State {
     kube_system: String,
     /// Requests are not answered at all.
     frozen: bool,
+    /// Nor are those with this in their path.
+    hanging: Option<&'static str>,
     /// Status code for everything.
     failing: Option<u16>,
     /// Paths with this in them are forbidden.
@@ -84,7 +86,9 @@ impl KubeApi {
                 let bytes = body.collect().await.unwrap().to_bytes();
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                 let path = parts.uri.path_and_query().unwrap().to_string();
-                if api.state().frozen {
+                let hangs =
+                    |state: &State| state.frozen || state.hanging.is_some_and(|part| path.contains(part));
+                if hangs(&api.state()) {
                     std::future::pending::<()>().await;
                 }
                 Ok::<_, Infallible>(api.answer(parts.method, &path, body))
@@ -122,6 +126,13 @@ impl KubeApi {
         }
         object["metadata"]["annotations"] = annotations;
         state.put(&key, object);
+    }
+
+    /// Gives an object this label and no other. (As it is a test's own to say, no watch tells of it.)
+    pub fn label(&self, namespace: &str, name: &str, key: &str, value: &str) {
+        let mut state = self.state();
+        let object = state.objects.get_mut(&format!("{namespace}/{name}")).expect("it is there");
+        object["metadata"]["labels"] = json!({ key: value });
     }
 
     /// Deletes an object, as `kubectl delete` does.
@@ -167,6 +178,11 @@ impl KubeApi {
         self.state().frozen = frozen;
     }
 
+    /// Requests with this in their path hang from now on; None: no longer.
+    pub fn hang(&self, part: Option<&'static str>) {
+        self.state().hanging = part;
+    }
+
     /// Every request gets this code; None: they are served.
     pub fn fail(&self, code: Option<u16>) {
         let mut state = self.state();
@@ -177,6 +193,11 @@ impl KubeApi {
     /// Whatever has this in its path is forbidden.
     pub fn forbid(&self, part: &'static str) {
         self.state().forbidden.push(part);
+    }
+
+    /// Nothing is forbidden any more.
+    pub fn allow(&self) {
+        self.state().forbidden.clear();
     }
 
     /// The uid of the namespace kube-system.
@@ -256,7 +277,10 @@ impl KubeApi {
         let Some(rest) =
             plain.strip_prefix("/apis/gotel.dev/v1alpha1/").filter(|_| state.definition.is_some())
         else {
-            return refuse(404, "NotFound", "the server could not find the requested resource");
+            // Of what is not defined the real one says so in plain text.
+            let mut reply = Response::new(Full::new(Bytes::from("404 page not found\n")).boxed_unsync());
+            *reply.status_mut() = StatusCode::NOT_FOUND;
+            return reply;
         };
         let parts: Vec<&str> = rest.split('/').collect();
         match parts.as_slice() {
@@ -315,6 +339,7 @@ impl State {
 
     fn collection(&mut self, namespace: &str, query: &str) -> Reply {
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let selector = value("labelSelector").and_then(|text| text.split_once("%3D"));
         if value("watch") == Some("true") {
             let since: u64 = value("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
             let (send, receive) = mpsc::unbounded();
@@ -335,6 +360,7 @@ impl State {
             .objects
             .values()
             .filter(|object| namespace.is_empty() || object["metadata"]["namespace"] == namespace)
+            .filter(|object| selector.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value))
             .cloned()
             .collect();
         ok(&json!({"apiVersion": "gotel.dev/v1alpha1", "kind": "ReservationList",
@@ -361,19 +387,24 @@ fn refuse(code: u16, reason: &str, message: &str) -> Reply {
     reply
 }
 
+/// The configuration `yaml`, for cluster `eu-1` unless it names another.
+pub fn configuration(yaml: &str) -> OperatorConfig {
+    let mut config = serde_yaml::from_str::<Written>(yaml).unwrap().parse(&Flags::default()).unwrap();
+    config.cluster.get_or_insert_with(|| "eu-1".into());
+    config
+}
+
 /// A controller at work.
 pub struct Controller {
     pub metrics: Arc<Metrics>,
+    loops: Arc<Loops>,
     tasks: Tasks,
 }
 
 impl Controller {
-    /// For cluster `eu-1`, with `yaml` as further configuration.
+    /// For cluster `eu-1`, or the one that `yaml`, the further configuration, names.
     pub async fn start(store: &Store, api: &KubeApi, yaml: &str) -> Self {
-        let written: Written = serde_yaml::from_str(yaml).unwrap();
-        let flags = Flags { cluster_name: Some("eu-1".into()), ..Flags::default() };
-        let config = written.parse(&flags).unwrap();
-        Self::configured(store, api, config, "gotel-0").await
+        Self::configured(store, api, configuration(yaml), "gotel-0").await
     }
 
     /// As one of several replicas of a cluster.
@@ -411,7 +442,13 @@ impl Controller {
         };
         coordinator::stand(scope, &standing, publish, &mut tasks);
         tasks.spawn("controller", operator.run(tasks.stop()));
-        Self { metrics, tasks }
+        Self { metrics, loops, tasks }
+    }
+
+    /// The controller's loop: its age, and what it came to.
+    pub fn pulse(&self) -> LoopAge {
+        let found = self.loops.ages().into_iter().find(|age| age.name == "controller");
+        found.expect("it is registered")
     }
 
     /// The value of a figure; None: it has no series.
@@ -419,7 +456,8 @@ impl Controller {
         let page = self.metrics.render();
         let line = |line: &str| {
             let rest = line.strip_prefix(name)?;
-            rest.strip_prefix("{cluster=\"eu-1\"}").unwrap_or(rest).trim().parse().ok()
+            let of_a_cluster = rest.strip_prefix("{cluster=\"").and_then(|rest| rest.split_once("\"}"));
+            of_a_cluster.map_or(rest, |(_, rest)| rest).trim().parse().ok()
         };
         page.lines().find_map(line)
     }

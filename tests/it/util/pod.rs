@@ -134,11 +134,12 @@ fn environment(container: &Value, ordinal: &str) -> Vec<(String, String)> {
             Some(value) => env
                 .iter()
                 .fold(value.to_owned(), |text, (name, known)| text.replace(&format!("$({name})"), known)),
-            None => {
-                let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
-                assert_eq!(field, "metadata.labels['apps.kubernetes.io/pod-index']");
-                ordinal.to_owned()
-            }
+            None => match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                Some("metadata.labels['apps.kubernetes.io/pod-index']") => ordinal.to_owned(),
+                Some("metadata.name") => format!("gotel-{ordinal}"),
+                Some("metadata.uid") => format!("uid-{ordinal}"),
+                other => panic!("no kubelet of these tests knows {other:?}"),
+            },
         };
         env.push((variable["name"].as_str().unwrap().to_owned(), value));
     }
