@@ -126,3 +126,34 @@ async fn rights_that_were_taken_orphan_nothing_and_the_log_says_which() {
     until_figure(&node, BRAKED, 0.0).await;
     assert_eq!(told(&hook), ["trigger billing/late"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_that_hides_few_or_many_lets_none_go_and_people_are_told() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (team, kubeconfig) = team(&cluster, "select").await;
+    let (db, hook) = (sqlite().await, Receiver::webhook().await);
+    let all = yaml("eu", &team.name, ", orphanGrace: 0s", &hook);
+    let none = yaml("eu", &team.name, ", orphanGrace: 0s, selector: team=none", &hook);
+    let mut node = gotel(db.url(), &kubeconfig, &all).await;
+    let mut right = Vec::new();
+    for count in [3, 12] {
+        let jobs = names("job", count);
+        apply_all(&team, &jobs).await;
+        until_watched(&team, count).await;
+        node.end().await;
+        node.configure(&none);
+        node.start_again().await;
+        right.push("trigger gotel/sweep-braked/eu");
+        until_told(&hook, &right).await;
+        eventually(SOON, "the figure", async || figure(&node, BRAKED).await > 0.0).await;
+        all_are_watched(&node, &jobs).await;
+
+        node.end().await;
+        node.configure(&all);
+        node.start_again().await;
+        right.push("resolve gotel/sweep-braked/eu");
+        until_told(&hook, &right).await;
+        all_are_watched(&node, &jobs).await;
+    }
+    assert_eq!(query(&db, MARKED).await, [""; 0]);
+}
