@@ -7,6 +7,7 @@ use super::team::{
     object, query, rights, sqlite, team, told, until_figure, until_says, until_told, until_watched, yaml,
 };
 use crate::util::cluster::Cluster;
+use crate::util::db::{Backend, TestDb};
 use crate::util::receiver::Receiver;
 use crate::util::wait::eventually;
 
@@ -115,4 +116,21 @@ async fn what_http_made_is_adopted_and_its_twin_waits_until_it_goes() {
     until_says(&team, "heir", "Ready", "True/Watching").await;
     assert!(is_watched(&node, "nightly").await);
     assert_eq!(told(&hook), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_lost_to_another_cluster_holds_once_the_winner_is_deleted() {
+    let Some((one, two)) = Cluster::both() else { return };
+    let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
+    let hook = Receiver::webhook().await;
+    let ((here, eu), (there, us)) = (team(&one, "winner").await, team(&two, "loser").await);
+    let _first = gotel(db.url(), &eu, &yaml("eu", &here.name, "", &hook)).await;
+    let second = gotel(db.url(), &us, &yaml("us", &there.name, "", &hook)).await;
+    here.apply(&object("nightly", json!({}))).await.ok();
+    until_says(&here, "nightly", "Ready", "True/Watching").await;
+    there.apply(&object("nightly", json!({}))).await.ok();
+    until_says(&there, "nightly", "Ready", "False/Conflict").await;
+    here.kubectl(&["delete", "rsv", "nightly", "--timeout=30s"]).await.ok();
+    until_says(&there, "nightly", "Ready", "True/Watching").await;
+    assert!(is_watched(&second, "nightly").await);
 }
