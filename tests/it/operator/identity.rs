@@ -134,3 +134,34 @@ async fn a_claim_that_lost_to_another_cluster_holds_once_the_winner_is_deleted()
     until_says(&there, "nightly", "Ready", "True/Watching").await;
     assert!(is_watched(&second, "nightly").await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_may_not_be_told_apart_lets_nothing_go_when_it_has_none_of_the_objects() {
+    let Some((right, wrong)) = Cluster::both() else { return };
+    let (team, hook) = (right.namespace("hidden").await, Receiver::webhook().await);
+    let there = wrong.twin(&team).await;
+    let mut kubeconfigs = Vec::new();
+    for namespace in [&team, &there] {
+        define(&namespace.cluster).await;
+        kubeconfigs.push(rights(namespace, None, "rbac.identity=false").await);
+    }
+    let db = sqlite().await;
+    let yaml = yaml("eu", &team.name, ", orphanGrace: 0s", &hook);
+    let mut node = gotel(db.url(), &kubeconfigs[0], &yaml).await;
+    let jobs = names("job", 3);
+    apply_all(&team, &jobs).await;
+    until_watched(&team, 3).await;
+
+    node.end().await;
+    node.set_env(&[("KUBECONFIG", kubeconfigs[1].to_str().unwrap())]);
+    node.start_again().await;
+    until_figure(&node, "gotel_operator_sweep_braked", 3.0).await;
+    until_told(&hook, &["trigger gotel/sweep-braked/eu"]).await;
+    all_are_watched(&node, &jobs).await;
+
+    node.end().await;
+    node.set_env(&[("KUBECONFIG", kubeconfigs[0].to_str().unwrap())]);
+    node.start_again().await;
+    until_told(&hook, &["trigger gotel/sweep-braked/eu", "resolve gotel/sweep-braked/eu"]).await;
+    all_are_watched(&node, &jobs).await;
+}
