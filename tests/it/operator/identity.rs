@@ -51,6 +51,7 @@ async fn the_kubeconfig_of_another_cluster_takes_nothing_in_lets_nothing_go_and_
     until_watched(&team, 4).await;
     assert_eq!(figure(&node, CONFLICT).await, 0.0);
     all_are_watched(&node, &jobs).await;
+    until_told(&hook, &["trigger gotel/cluster-conflict/eu", "resolve gotel/cluster-conflict/eu"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
