@@ -17,6 +17,10 @@ async fn two_clusters_share_nothing() {
     let there = two.kubectl(&["get", "namespace", &namespace.name]).await.refused();
     assert!(there.contains("NotFound"), "{there}");
     assert_ne!(one.kubeconfig(), two.kubeconfig());
+    let twin = two.twin(&namespace).await;
+    twin.kubectl(&["create", "configmap", "only-there"]).await.ok();
+    let here = namespace.kubectl(&["get", "configmap", "only-there"]).await.refused();
+    assert!(here.contains("NotFound"), "{here}");
 }
 
 #[tokio::test]

@@ -2,129 +2,16 @@
 //!
 //! The shared clusters serve many tests at once: each watches its own namespaces only. What is broken is a private one.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
+use super::team::{
+    LATER, SOON, at, define, figure, gotel, is_watched, object, says, sqlite, team, until_says, yaml,
+};
 use crate::util::chaos::ChaosProxy;
-use crate::util::cluster::{Cluster, Namespace, Process};
+use crate::util::cluster::{Cluster, Process};
 use crate::util::db::{Backend, TestDb};
-use crate::util::node::{Node, metric};
 use crate::util::receiver::Receiver;
 use crate::util::wait::eventually;
-
-/// Long enough that only a fault exceeds it, also on a busy machine.
-pub(super) const SOON: Duration = Duration::from_secs(60);
-
-/// Longer than a replica waits before it leaves the lease to others, and comes back.
-pub(super) const LATER: Duration = Duration::from_secs(150);
-
-fn at(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned()
-}
-
-pub(super) async fn define(cluster: &Cluster) {
-    let crd = std::fs::read_to_string(at("crds/reservations.yaml")).unwrap();
-    cluster.apply(&crd, &["--field-manager=tests", "--force-conflicts"]).await.ok();
-    let args = ["wait", "--for=condition=Established", "crd/reservations.gotel.dev", "--timeout=60s"];
-    cluster.kubectl(&args).await.ok();
-}
-
-/// A namespace of a cluster that knows reservations, and an account there with the chart's rights to it.
-pub(super) async fn team(cluster: &Cluster, begin: &str) -> (Namespace, PathBuf) {
-    define(cluster).await;
-    let namespace = cluster.namespace(begin).await;
-    let release = namespace.name.clone();
-    let scope = format!("--set=operator.namespaces={{{release}}}");
-    let (chart, values) = (at("charts/gotel"), at("charts/gotel/ci/sqlite-values.yaml"));
-    let args = [
-        "template",
-        &release,
-        &chart,
-        "--namespace",
-        &release,
-        "--set=crds.enabled=false",
-        "--values",
-        &values,
-        &scope,
-    ];
-    let rendered = cluster.helm(&args).await.ok();
-    let mut roles = 0;
-    for text in format!("\n{rendered}").split("\n---") {
-        let object: Value = serde_yaml::from_str(text).unwrap_or_default();
-        let kind = object["kind"].as_str().unwrap_or_default();
-        if kind.contains("Role") || kind == "ServiceAccount" {
-            cluster.apply(&object.to_string(), &[]).await.ok();
-            roles += 1;
-        }
-    }
-    assert!(roles >= 3, "{rendered}");
-    let account = format!("system:serviceaccount:{release}:{}", account(&rendered));
-    let may = ["auth", "can-i", "list", "reservations.gotel.dev", "--as", &account];
-    eventually(SOON, "the rights to hold", async || namespace.kubectl(&may).await.code == Some(0)).await;
-    let kubeconfig = namespace.kubeconfig_of(&self::account(&rendered), None).await;
-    (namespace, kubeconfig)
-}
-
-/// The name of the one ServiceAccount.
-fn account(rendered: &str) -> String {
-    let objects = format!("\n{rendered}");
-    let objects = objects.split("\n---").filter_map(|text| serde_yaml::from_str::<Value>(text).ok());
-    let mut accounts = objects.filter(|object| object["kind"] == "ServiceAccount");
-    accounts.next().expect("the chart has one")["metadata"]["name"].as_str().unwrap().to_owned()
-}
-
-pub(super) fn yaml(cluster: &str, namespaces: &str, more: &str, hook: &Receiver) -> String {
-    format!(
-        "kubernetes: {{mode: 'on', clusterName: {cluster}, namespaces: [{namespaces}]{more}}}\n\
-         alerters: [{{name: hook, type: webhook, url: '{}'}}]\n",
-        hook.url("/")
-    )
-}
-
-pub(super) async fn gotel(database: &str, kubeconfig: &Path, yaml: &str) -> Node {
-    Node::start(database.to_owned(), yaml, &[("KUBECONFIG", kubeconfig.to_str().unwrap())]).await
-}
-
-pub(super) async fn sqlite() -> TestDb {
-    TestDb::new(Backend::Sqlite).await.unwrap()
-}
-
-/// A reservation `billing/NAME` of an object `NAME`.
-pub(super) fn object(name: &str, more: Value) -> String {
-    let mut spec = json!({"app": "billing", "component": name, "schedule": {"every": "1h"}});
-    for (field, value) in more.as_object().unwrap() {
-        spec[field] = value.clone();
-    }
-    let (api, kind) = ("gotel.dev/v1alpha1", "Reservation");
-    json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string()
-}
-
-/// `True/Watching` and the like; "" when it is not said.
-pub(super) async fn says(namespace: &Namespace, name: &str, type_: &str) -> String {
-    let path = format!(
-        "jsonpath={{range .status.conditions[?(@.type==\"{type_}\")]}}{{.status}}/{{.reason}}{{end}}"
-    );
-    namespace.kubectl(&["get", "reservations.gotel.dev", name, "-o", &path]).await.out
-}
-
-pub(super) async fn until_says(namespace: &Namespace, name: &str, type_: &str, right: &str) {
-    let what = format!("{name} says {type_}={right}");
-    eventually(LATER, what, async || {
-        let says = says(namespace, name, type_).await;
-        if says == right { Ok(()) } else { Err(says) }
-    })
-    .await;
-}
-
-pub(super) async fn is_watched(node: &Node, name: &str) -> bool {
-    node.get(&format!("/reservation/billing/{name}")).await.0 == 200
-}
-
-pub(super) async fn figure(node: &Node, name: &str) -> f64 {
-    metric(&node.get("/metrics").await.1, name)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_lives_its_life_under_the_rights_of_the_chart() {

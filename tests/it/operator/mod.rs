@@ -1,7 +1,12 @@
 //! Reservations as Kubernetes objects: the controller at work.
 
+mod absence;
+mod brakes;
 mod cluster;
+mod contend;
 mod controller;
+mod identity;
+mod team;
 mod trouble;
 mod waits;
 

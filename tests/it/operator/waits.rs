@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::cluster::{
+use super::team::{
     LATER, SOON, define, figure, gotel, is_watched, object, says, sqlite, team, until_says, yaml,
 };
 use crate::util::cluster::Cluster;

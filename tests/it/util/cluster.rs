@@ -181,7 +181,15 @@ impl Cluster {
     pub async fn namespace(&self, begin: &str) -> Namespace {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("{begin}-{}-{count}", std::process::id());
+        self.named(format!("{begin}-{}-{count}", std::process::id())).await
+    }
+
+    /// A namespace of the test's own, with the name of one that it has in another cluster.
+    pub async fn twin(&self, of: &Namespace) -> Namespace {
+        self.named(of.name.clone()).await
+    }
+
+    async fn named(&self, name: String) -> Namespace {
         self.kubectl(&["create", "namespace", &name]).await.ok();
         let namespace = Namespace { cluster: self.clone(), name, made_here: true };
         // Until its ServiceAccount is there, no pod is admitted.
@@ -198,8 +206,8 @@ impl Cluster {
         Namespace { cluster: self.clone(), name: name.into(), made_here: false }
     }
 
-    /// A kubeconfig with nothing in it but a fresh token of this ServiceAccount. `server`: where to reach the API
-    /// server, such as a proxy on 127.0.0.1; None: where it is.
+    /// A kubeconfig with nothing in it but a fresh token of this ServiceAccount; its namespace is the account's, as in a
+    /// pod. `server`: where to reach the API server, such as a proxy on 127.0.0.1; None: where it is.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str, server: Option<SocketAddr>) -> PathBuf {
         let token = self.kubectl(&["-n", namespace, "create", "token", account]).await.ok();
         let admin = std::fs::read_to_string(&self.kubeconfig).expect("the kubeconfig can be read");
@@ -209,6 +217,7 @@ impl Cluster {
         let (authority, after) = rest.split_once('"').expect("in quotes");
         let authority = BASE64_STANDARD.encode(std::fs::read(authority).expect("the authority can be read"));
         let head = format!("{before}certificate-authority-data: \"{authority}\"{after}");
+        let head = head.replace("context: {", &format!("context: {{namespace: {namespace}, "));
         let mut text = format!("{head}users: [{{name: it, user: {{token: \"{}\"}}}}]\n", token.trim());
         if let Some(server) = server {
             text = text.replace(&self.addr().to_string(), &server.to_string());

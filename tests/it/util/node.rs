@@ -86,6 +86,11 @@ impl Node {
         self.env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     }
 
+    /// From its next life on, this is its configuration.
+    pub fn configure(&self, yaml: &str) {
+        std::fs::write(self.path("gotel.yaml"), yaml).expect("the folder can be written");
+    }
+
     /// What all lives of the program printed.
     pub fn output(&self) -> String {
         format!("{}{}", self.earlier, self.gotel.output())
