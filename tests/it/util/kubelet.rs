@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -17,7 +18,7 @@ use url::Url;
 
 use super::cluster::Namespace;
 use super::pod::{Files, Pod};
-use super::process::Gotel;
+use super::process::{Gotel, Log};
 
 /// How often it looks.
 const RHYTHM: Duration = Duration::from_millis(500);
@@ -36,6 +37,29 @@ pub struct Kubelet {
     /// Where each pod takes heartbeats, by its number.
     listen: Vec<String>,
     running: BTreeMap<String, Running>,
+    journal: Journal,
+}
+
+/// Every pod of GoTel that was started, oldest first. Stays when the kubelet is gone.
+#[derive(Clone, Default)]
+pub struct Journal(Arc<Mutex<Vec<Started>>>);
+
+/// A pod that was started.
+#[derive(Clone)]
+pub struct Started {
+    /// Where it serves.
+    pub url: Url,
+    /// What it has printed.
+    pub log: Log,
+    /// The token of its ServiceAccount.
+    pub token: String,
+}
+
+impl Journal {
+    /// All so far.
+    pub fn started(&self) -> Vec<Started> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 struct Running {
@@ -49,7 +73,12 @@ struct Running {
 impl Kubelet {
     /// Of the cluster of these two namespaces.
     pub fn new(gotel: Namespace, jobs: Namespace, names: Vec<(String, String)>, listen: Vec<String>) -> Self {
-        Self { gotel, jobs, names, listen, running: BTreeMap::new() }
+        Self { gotel, jobs, names, listen, running: BTreeMap::new(), journal: Journal::default() }
+    }
+
+    /// What it will have started.
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
     }
 
     /// Goes on for as long as it is awaited.
@@ -115,6 +144,8 @@ impl Kubelet {
         made.env.push(("KUBERNETES_SERVICE_PORT".into(), api.port().to_string()));
         let mut gotel = made.start(number(pod));
         let url = gotel.url().await;
+        let started = Started { url: url.clone(), log: gotel.log(), token };
+        self.journal.0.lock().unwrap().push(started);
         Some(Running { uid: pod["metadata"]["uid"].clone(), gotel, url, pod: made, files })
     }
 
