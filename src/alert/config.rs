@@ -14,6 +14,7 @@ pub use written::Written;
 use super::http;
 use crate::reservation::Invalid;
 use crate::reservation::routing::Card;
+use crate::reservation::settings::ALERTER_MAX;
 use crate::secret::{self, Lookup, Secret, SecretSource, env_name, expand};
 use lettre::message::Mailbox;
 use serde::Deserialize;
@@ -280,9 +281,10 @@ impl Reader<'_> {
         if name.is_empty() {
             return Err(self.invalid("name", "is missing: write name: ops-mail"));
         }
-        if name.len() > 63 || !name.starts_with(plain) || !name.chars().all(|c| plain(c) || c == '-') {
+        if name.len() > ALERTER_MAX || !name.starts_with(plain) || !name.chars().all(|c| plain(c) || c == '-')
+        {
             let message = format!(
-                "{name:?} is not a name for an alerter: use a-z, 0-9 and -, beginning with a letter or digit, at most 63 characters"
+                "{name:?} is not a name for an alerter: use a-z, 0-9 and -, beginning with a letter or digit, at most {ALERTER_MAX} characters"
             );
             return Err(self.invalid("name", message));
         }

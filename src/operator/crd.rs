@@ -22,8 +22,10 @@ pub use status::{Phase, ReservationStatus};
 
 use crate::reservation::name::NAME_MAX;
 use crate::reservation::notify::{ENTRY_MAX, NOTIFY_MAX};
+use crate::reservation::schedule::{CRON_MAX, PERIOD_MIN_MS};
 use crate::reservation::settings::{
-    ALERT_MSG_MAX, ALERTERS_MAX, LABEL_VALUE_MAX, LABELS_MAX, OWNER_MAX, STEPS_MAX, TOLERANCE_MAX,
+    ALERT_MSG_MAX, ALERTER_MAX, ALERTERS_MAX, LABEL_VALUE_MAX, LABELS_MAX, OWNER_MAX, RUNTIME_MIN_MS,
+    STEP_MIN_MS, STEPS_MAX, TOLERANCE_MAX,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
@@ -31,13 +33,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Longest duration as text.
+/// Longest duration as text, and longest name of a time zone. HTTP has no such limits: no length and no zone that it
+/// takes needs more.
 const DURATION_MAX: usize = 32;
-
-/// Longest cron line; longest name of a time zone; longest name of an alerter.
-const CRON_MAX: usize = 255;
 const ZONE_MAX: usize = 64;
-const ALERTER_MAX: usize = 63;
 
 /// What is promised, and who is told when the promise is broken.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -83,9 +82,9 @@ const ALERTER_MAX: usize = 63;
     validation = rules::name("component"),
     validation = rules::reserved(),
     validation = rules::duration("firstWithin"),
-    validation = rules::at_least("firstWithin", "10s"),
+    validation = rules::at_least("firstWithin", PERIOD_MIN_MS),
     validation = rules::duration("maxRuntime"),
-    validation = rules::at_least("maxRuntime", "1s"),
+    validation = rules::at_least("maxRuntime", RUNTIME_MIN_MS),
     validation = rules::realert(),
     validation = rules::realert_at_least(),
     validation = rules::notify(),
@@ -161,7 +160,7 @@ pub struct ReservationSpec {
     validation = rules::zone(),
     validation = rules::cron(),
     validation = rules::duration("every"),
-    validation = rules::at_least("every", "10s"),
+    validation = rules::at_least("every", PERIOD_MIN_MS),
     validation = rules::duration("grace"),
     validation = rules::at_most("every"),
     validation = rules::at_most("grace")
@@ -188,7 +187,7 @@ pub struct ScheduleSpec {
 
 /// One step of an escalation.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[x_kube(validation = rules::duration("after"), validation = rules::at_least("after", "1m"))]
+#[x_kube(validation = rules::duration("after"), validation = rules::at_least("after", STEP_MIN_MS))]
 #[serde(rename_all = "camelCase")]
 pub struct EscalationSpec {
     /// So long after the alert: `30m`; 1m or more.

@@ -15,6 +15,8 @@
 
 mod cron;
 
+pub(crate) use cron::LINE_MAX as CRON_MAX;
+
 use super::{Invalid, duration, duration::YEAR_MS};
 
 /// Shortest period, in milliseconds.

@@ -2,6 +2,9 @@
 //!
 //! A length written in Go's own units can be compared here; `2d` and `1w` cannot, and are left to the controller.
 
+use crate::reservation::duration::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, YEAR_MS};
+use crate::reservation::name::SYSTEM_APP;
+use crate::reservation::settings::REALERT_MIN_MS;
 use kube::core::{Reason, Rule};
 
 /// A length: numbers with units.
@@ -9,6 +12,13 @@ const DURATION: &str = r"^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d|w))+$";
 
 /// One that CEL's `duration` understands.
 const GO: &str = r"^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$";
+
+/// A length in the largest of Go's units that it is a whole number of.
+fn go(ms: i64) -> String {
+    let units = [(HOUR_MS, "h"), (MINUTE_MS, "m"), (SECOND_MS, "s"), (1, "ms")];
+    let unit = units.into_iter().find(|(unit, _)| ms % unit == 0);
+    unit.map_or_else(String::new, |(unit, name)| format!("{}{name}", ms / unit))
+}
 
 fn rule(text: String, message: String, field: &str) -> Rule {
     Rule::new(text).message(message.as_str()).field_path(format!(".{field}"))
@@ -33,8 +43,8 @@ pub(super) fn name(field: &str) -> Rule {
 }
 
 pub(super) fn reserved() -> Rule {
-    let message = "`app` must not be `gotel`, which is GoTel itself; choose another name";
-    rule("self.app != 'gotel'".into(), message.into(), "app")
+    let message = format!("`app` must not be `{SYSTEM_APP}`, which is GoTel itself; choose another name");
+    rule(format!("self.app != '{SYSTEM_APP}'"), message, "app")
 }
 
 pub(super) fn duration(field: &str) -> Rule {
@@ -45,7 +55,8 @@ pub(super) fn duration(field: &str) -> Rule {
     )
 }
 
-pub(super) fn at_least(field: &str, least: &str) -> Rule {
+pub(super) fn at_least(field: &str, least_ms: i64) -> Rule {
+    let least = go(least_ms);
     rule(
         format!(
             "!has(self.{field}) || !self.{field}.matches('{GO}') || duration(self.{field}) >= duration('{least}')"
@@ -56,11 +67,12 @@ pub(super) fn at_least(field: &str, least: &str) -> Rule {
 }
 
 pub(super) fn at_most(field: &str) -> Rule {
+    let most = go(YEAR_MS);
     rule(
         format!(
-            "!has(self.{field}) || !self.{field}.matches('{GO}') || duration(self.{field}) <= duration('8784h')"
+            "!has(self.{field}) || !self.{field}.matches('{GO}') || duration(self.{field}) <= duration('{most}')"
         ),
-        format!("`{field}` must be 8784h (366 days) or less; shorten it"),
+        format!("`{field}` must be {most} ({} days) or less; shorten it", YEAR_MS / DAY_MS),
         field,
     )
 }
@@ -74,12 +86,13 @@ pub(super) fn realert() -> Rule {
 }
 
 pub(super) fn realert_at_least() -> Rule {
+    let least = go(REALERT_MIN_MS);
     rule(
         format!(
             "!has(self.realert) || !self.realert.matches('{GO}') || duration(self.realert) == duration('0s') || \
-             duration(self.realert) >= duration('1m')"
+             duration(self.realert) >= duration('{least}')"
         ),
-        "`realert` must be 1m or more, or `never`; lengthen it".into(),
+        format!("`realert` must be {least} or more, or `never`; lengthen it"),
         "realert",
     )
 }

@@ -1,3 +1,4 @@
+use super::super::spec::ask;
 use super::*;
 use kube::core::cel::compile_schema;
 use rstest::rstest;
@@ -122,4 +123,138 @@ fn every_text_and_list_has_a_bound() {
 fn an_object_of_a_newer_definition_is_still_read() {
     let spec: ReservationSpec = serde_json::from_value(with(json!({"later": {"x": 1}}))).unwrap();
     assert_eq!(spec.app, "billing");
+}
+
+const NOW: i64 = 1_767_323_045_000;
+
+/// Whether the rules behind HTTP take what an object asks for.
+fn agreed(spec: Value) -> bool {
+    let known: Vec<String> = (0..=ALERTERS_MAX).map(|n| format!("a{n}")).collect();
+    ask(&object(with(spec)), &known, NOW).is_ok()
+}
+
+#[rstest]
+#[case::every(|length: &str| json!({"schedule": {"every": length}}), "10s", "9999ms")]
+#[case::longest(|length: &str| json!({"schedule": {"every": length}}), "8784h", "8784h1ms")]
+#[case::grace(|length: &str| json!({"schedule": {"every": "1h", "grace": length}}), "8784h", "8784h1ms")]
+#[case::first(|length: &str| json!({"firstWithin": length}), "10s", "9999ms")]
+#[case::run(|length: &str| json!({"maxRuntime": length}), "1s", "999ms")]
+#[case::realert(|length: &str| json!({"realert": length}), "1m", "59999ms")]
+#[case::step(|length: &str| json!({"escalation": [{"after": length, "alerters": ["a1"]}]}), "1m", "59999ms")]
+fn a_length_ends_where_it_does_over_http(
+    #[case] spec: fn(&str) -> Value,
+    #[case] last: &str,
+    #[case] beyond: &str,
+) {
+    object(with(spec(last))).validate_cel().unwrap();
+    assert!(agreed(spec(last)), "{last}");
+    object(with(spec(beyond))).validate_cel().unwrap_err();
+    assert!(!agreed(spec(beyond)), "{beyond}");
+}
+
+fn schema() -> Value {
+    let definition = serde_json::to_value(Reservation::crd()).unwrap();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"].clone()
+}
+
+fn step(minutes: usize) -> Value {
+    json!({"after": format!("{minutes}m"), "alerters": ["a1"]})
+}
+
+/// A cron line of this many characters.
+fn cron_of(characters: usize) -> String {
+    let minutes = characters - " 3 * * *".len();
+    let first = if minutes.is_multiple_of(2) { "10" } else { "0" };
+    format!("{first}{} 3 * * *", ",0".repeat((minutes - first.len()) / 2))
+}
+
+#[rstest]
+#[case::app("/app/maxLength", |n| json!({"app": "x".repeat(n)}))]
+#[case::component("/component/maxLength", |n| json!({"component": "x".repeat(n)}))]
+#[case::cron("/schedule/properties/cron/maxLength", |n| json!({"schedule": {"cron": cron_of(n)}}))]
+#[case::tolerance("/tolerance/maximum", |n| json!({"tolerance": n}))]
+#[case::notify("/notify/maxItems", |n| json!({"notify": (0..n).map(|n| n.to_string()).collect::<Vec<_>>()}))]
+#[case::entry("/notify/items/maxLength", |n| json!({"notify": ["x".repeat(n)]}))]
+#[case::alerters("/alerters/maxItems",
+    |n| json!({"alerters": (0..n).map(|n| format!("a{n}")).collect::<Vec<_>>()}))]
+#[case::steps("/escalation/maxItems",
+    |n| json!({"escalation": (1..=n).map(step).collect::<Vec<_>>()}))]
+#[case::owner("/owner/maxLength", |n| json!({"owner": "x".repeat(n)}))]
+#[case::message("/message/maxLength", |n| json!({"message": "x".repeat(n)}))]
+#[case::labels("/labels/maxProperties",
+    |n| json!({"labels": (0..n).map(|n| (n.to_string(), n.to_string())).collect::<BTreeMap<_, _>>()}))]
+#[case::label("/labels/additionalProperties/maxLength", |n| json!({"labels": {"team": "x".repeat(n)}}))]
+fn a_bound_of_the_schema_is_the_last_that_is_taken_over_http(
+    #[case] bound: &str,
+    #[case] spec: fn(usize) -> Value,
+) {
+    let schema = schema();
+    let most = schema.pointer(bound).unwrap_or_else(|| panic!("there is no {bound} in {schema}"));
+    let most = most.as_f64().unwrap() as usize;
+    assert!(agreed(spec(most)), "{bound}: {most}");
+    assert!(!agreed(spec(most + 1)), "{bound}: {}", most + 1);
+}
+
+#[test]
+fn every_zone_that_http_takes_has_a_name_that_fits() {
+    let zones: Vec<_> = jiff::tz::db().available().collect();
+    assert!(zones.len() > 300 && zones.iter().all(|zone| zone.as_str().len() <= ZONE_MAX));
+}
+
+/// Where each setting of `POST /reservation` is in an object; or why it is not.
+const PLACES: [(&str, Result<&str, &str>); 18] = [
+    ("app", Ok("app")),
+    ("component", Ok("component")),
+    ("every", Ok("schedule.every")),
+    ("cron", Ok("schedule.cron")),
+    ("time_zone", Ok("schedule.timeZone")),
+    ("grace", Ok("schedule.grace")),
+    ("first_within", Ok("firstWithin")),
+    ("max_runtime", Ok("maxRuntime")),
+    ("tolerance", Ok("tolerance")),
+    ("realert", Ok("realert")),
+    ("alerters", Ok("alerters")),
+    ("escalation", Ok("escalation")),
+    ("alert_msg", Ok("message")),
+    ("owner", Ok("owner")),
+    ("notify", Ok("notify")),
+    ("labels", Ok("labels")),
+    ("frequency", Err("the form of GoTel 0.1, kept for its clients; `every` says the same")),
+    ("time_units", Err("goes with `frequency`")),
+];
+
+/// What only an object has.
+const OF_AN_OBJECT: [&str; 2] = ["suspend", "reclaimPolicy"];
+
+#[test]
+fn every_setting_of_http_has_its_place_in_an_object() {
+    fn names(properties: &Value) -> Vec<&str> {
+        properties.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+    let openapi: Value = serde_json::from_str(include_str!("../../../openapi.json")).unwrap();
+    let schemas = &openapi["components"]["schemas"];
+    let schema = schema();
+    let mut known: Vec<&str> = PLACES.iter().map(|(setting, _)| *setting).collect();
+    known.sort_unstable();
+    assert_eq!(known, names(&schemas["ReservationIn"]["properties"]), "over HTTP, and in this table");
+
+    let mut there: Vec<String> = Vec::new();
+    for name in names(&schema) {
+        match name {
+            "schedule" => {
+                let parts = names(&schema["schedule"]["properties"]);
+                there.extend(parts.iter().map(|part| format!("schedule.{part}")));
+            }
+            name if OF_AN_OBJECT.contains(&name) => {}
+            name => there.push(name.to_owned()),
+        }
+    }
+    let mut places: Vec<&str> = PLACES.iter().filter_map(|(_, place)| place.ok()).collect();
+    places.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(there, places, "in an object, and in this table");
+    let step = &schema["escalation"]["items"]["properties"];
+    let mut over_http = names(&schemas["EscalationIn"]["properties"]);
+    over_http.sort_unstable();
+    assert_eq!(names(step), over_http);
 }

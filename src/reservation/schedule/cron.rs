@@ -9,7 +9,7 @@ use croner::{Cron, JobType, Weekday, parser::CronParser, parser::Seconds, parser
 use jiff::{Span, Timestamp, Zoned, tz::TimeZone};
 
 /// Longest line, in characters: each of five fields may list all its values.
-const LINE_MAX: usize = 255;
+pub(crate) const LINE_MAX: usize = 255;
 /// A line must have a day in this many days from now. Ten years hold every 29 February, also around the year 2100.
 const SEARCH_DAYS: i32 = 3_660;
 /// Longest gap of a clock change that is looked through, in minutes (the longest known are whole days).

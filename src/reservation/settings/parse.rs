@@ -16,8 +16,14 @@ pub(crate) const TOLERANCE_MAX: i64 = 100;
 const CRON_GRACE_MS: i64 = HOUR_MS;
 /// Reminder interval without its own.
 const REALERT_MS: i64 = 6 * HOUR_MS;
+/// Shortest limit of a run, shortest interval of reminders, and earliest escalation step, in milliseconds.
+pub(crate) const RUNTIME_MIN_MS: i64 = SECOND_MS;
+pub(crate) const REALERT_MIN_MS: i64 = MINUTE_MS;
+pub(crate) const STEP_MIN_MS: i64 = MINUTE_MS;
 /// Most alerters of one list.
 pub(crate) const ALERTERS_MAX: usize = 20;
+/// Longest name of an alerter.
+pub(crate) const ALERTER_MAX: usize = 63;
 /// Most escalation steps.
 pub(crate) const STEPS_MAX: usize = 10;
 /// Longest template, in characters.
@@ -45,7 +51,7 @@ pub(super) fn settings(draft: &Draft, known: &[String], now_ms: i64) -> Result<S
             PERIOD_MIN_MS,
             "10 seconds",
         )?,
-        max_runtime_ms: at_least("max_runtime", draft.max_runtime.as_deref(), SECOND_MS, "1 second")?,
+        max_runtime_ms: at_least("max_runtime", draft.max_runtime.as_deref(), RUNTIME_MIN_MS, "1 second")?,
         tolerance: tolerance(draft.tolerance)?,
         realert_ms: realert(draft.realert.as_deref())?,
         alerters: match &draft.alerters {
@@ -133,7 +139,7 @@ fn realert(text: Option<&str>) -> Result<i64, Invalid> {
         return Ok(0);
     }
     let ms = duration::parse_ms("realert", text)?;
-    if ms != 0 && ms < MINUTE_MS {
+    if ms != 0 && ms < REALERT_MIN_MS {
         let message = format!("{} is too short: give at least 1 minute, or `never`", shown(text));
         return Err(Invalid::new("realert", message));
     }
@@ -171,7 +177,7 @@ fn escalation(draft: &Draft, known: &[String]) -> Result<Vec<Escalation>, Invali
     for (n, step) in written.iter().enumerate() {
         let field = format!("escalation[{n}].after");
         let after_ms = duration::parse_ms(field.clone(), &step.after)?;
-        if after_ms < MINUTE_MS {
+        if after_ms < STEP_MIN_MS {
             let message = format!("{} is too soon: give at least 1 minute", shown(&step.after));
             return Err(Invalid::new(field, message));
         }

@@ -1,5 +1,6 @@
 //! The Dockerfile, as far as that can be seen without building an image.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
 use super::at;
@@ -25,6 +26,9 @@ fn the_image_is_built_of_what_the_manifest_and_the_chart_say() {
     let chart: Value = serde_yaml::from_str(&read("charts/gotel/Chart.yaml")).unwrap();
     let version = line(&manifest, "version = ").replace('"', "");
     assert_eq!((&chart["version"], &chart["appVersion"]), (&version.clone().into(), &version.into()));
+    let icon = chart["icon"].as_str().and_then(|icon| icon.strip_prefix("data:image/svg+xml;base64,"));
+    let icon = BASE64_STANDARD.decode(icon.expect("the icon is an image")).expect("base64");
+    assert_eq!(String::from_utf8(icon).unwrap(), read("src/http/assets/favicon.svg").trim());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The Helm chart and the files in `examples/kubernetes/`, with the real Helm and real API servers.
 
+mod canary;
 mod image;
 mod jobs;
 mod monitoring;

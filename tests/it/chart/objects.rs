@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{INSTALLATIONS, SOON, at, object, objects, template};
+use super::{INSTALLATIONS, MONITORED, SOON, at, object, objects, template};
 use crate::util::cluster::{Cluster, Namespace};
 use crate::util::wait::eventually;
 
@@ -67,6 +67,44 @@ async fn the_api_server_takes_everything_that_chart_and_examples_render() {
     assert_eq!(objects(&kustomized).len(), 4);
     let kustomized = kustomized.replace("namespace: billing\n", &format!("namespace: {}\n", namespace.name));
     dry_run(&namespace, "kustomization.yaml", &kustomized).await;
+}
+
+#[tokio::test]
+async fn the_prometheus_operator_is_given_what_it_takes() {
+    // Its definitions would tell other tests' Helm that it is there.
+    let Some(cluster) = Cluster::private() else { return };
+    let namespace = cluster.namespace("monitored").await;
+    let definitions = std::fs::read_to_string(at("tests/it/chart/prometheus-operator.yaml")).unwrap();
+    cluster.apply(&definitions, &[]).await.ok();
+    let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+    cluster.kubectl(&wait).await.ok();
+    let mut kinds = Vec::new();
+    for (name, files) in INSTALLATIONS {
+        let here = format!("--namespace={}", namespace.name);
+        let elsewhere = format!("--set=metrics.serviceMonitor.namespace={}", namespace.name);
+        let mut args = vec![here.as_str(), MONITORED];
+        if name == "everything" {
+            args.push(&elsewhere);
+        }
+        let rendered = template(&cluster, files, &args).await.ok();
+        for object in objects(&rendered) {
+            let kind = object["kind"].as_str().unwrap();
+            if object["apiVersion"] == "monitoring.coreos.com/v1" {
+                dry_run(&namespace, &format!("{kind} of {name}"), &object.to_string()).await;
+                kinds.push(kind.to_owned());
+            }
+        }
+    }
+    for kind in ["ServiceMonitor", "PrometheusRule"] {
+        assert_eq!(kinds.iter().filter(|known| *known == kind).count(), 3, "{kind} in {kinds:?}");
+    }
+    // They are not taken for whatever they hold.
+    let mut wrong =
+        object(&template(&cluster, INSTALLATIONS[2].1, &[MONITORED]).await.ok(), "ServiceMonitor");
+    wrong["metadata"]["namespace"] = namespace.name.clone().into();
+    wrong["spec"]["endpoints"][0]["relabeling"] = json!([]);
+    let refused = namespace.apply(&wrong.to_string()).await.refused();
+    assert!(refused.contains("relabeling"), "{refused}");
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
-//! The program under the restrictions of the chart's pod, and as replicas of two clusters that the chart makes of it.
+//! The released program under the restrictions of the chart's pod, and as replicas of two clusters that the chart makes
+//! of it.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -9,6 +13,7 @@ use url::Url;
 use super::{INSTALLATIONS, SOON, object, objects, template};
 use crate::util::cluster::Cluster;
 use crate::util::db::{Backend, TestDb};
+use crate::util::needs;
 use crate::util::pod::{Files, Pod};
 use crate::util::process::Gotel;
 use crate::util::receiver::Receiver;
@@ -20,9 +25,14 @@ const NO_OPERATOR: &str = "--set=operator.enabled=false";
 /// What every key of every Secret begins with, unless a test says otherwise.
 const SECRET: &str = "a-secret-that-is-long-enough";
 
+/// The program as it is released: optimised, without assertions. None where these tests are left out.
+fn released() -> Option<PathBuf> {
+    needs::address_of("the released program", "GOTEL_TEST_RELEASE").map(PathBuf::from)
+}
+
 /// The pod that the chart rendered. `config` changes texts of the configuration; `secrets` are what Secrets hold, by
 /// volume and file (`database/url`).
-fn pod(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Pod {
+fn pod(program: &Path, rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Pod {
     let holds = |object: &Value| object["kind"] == "ConfigMap" && object["data"]["gotel.yaml"].is_string();
     let map = objects(rendered).into_iter().find(holds).expect("it is rendered");
     let text = map["data"]["gotel.yaml"].as_str().unwrap().to_owned();
@@ -50,15 +60,15 @@ fn pod(rendered: &str, config: &[(&str, &str)], secrets: &[(&str, &str)]) -> Pod
         };
         files.insert(name.to_owned(), items.iter().map(file).collect());
     }
-    Pod::new(&spec, &files)
+    Pod::new(&spec, program, &files)
 }
 
 fn client() -> Client {
     gotel::alert::client(None).expect("a client can be built")
 }
 
-/// That the process is what the security context says.
-fn is_restricted(gotel: &Gotel) {
+/// That the process is what the security context says, and can write nowhere but in what the pod declares.
+fn is_restricted(gotel: &Gotel, pod: &Pod) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gotel.pid())).expect("the process lives");
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells");
@@ -71,6 +81,57 @@ fn is_restricted(gotel: &Gotel) {
     // Seen from inside, by the map of its namespace.
     let map = std::fs::read_to_string(format!("/proc/{}/uid_map", gotel.pid())).unwrap();
     assert_eq!(map.split_whitespace().next(), Some("65532"), "{map}");
+
+    assert_eq!(pod.writable, ["/var/lib/gotel"]);
+    let declared: BTreeSet<String> = pod.writable.iter().cloned().collect();
+    assert_eq!(mounted_to_write(gotel), declared);
+    let mut taken = BTreeSet::new();
+    let inside = PathBuf::from(format!("/proc/{}/root", gotel.pid()));
+    try_to_write(&inside, &inside, &mut taken);
+    assert_eq!(taken, declared);
+}
+
+/// Mounts that may be written to, seen from inside, but for Linux' own.
+fn mounted_to_write(gotel: &Gotel) -> BTreeSet<String> {
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", gotel.pid())).unwrap();
+    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mounts: Vec<_> = mounts.map(|fields| (fields[4].to_owned(), fields[5].to_owned())).collect();
+    assert!(mounts.iter().any(|(place, _)| place == "/"), "{mounts:?}");
+    let own = |place: &str| place.starts_with("/proc") || place.starts_with("/dev/");
+    let writable = |options: &str| options.split(',').any(|option| option == "rw");
+    let found = mounts.into_iter().filter(|(place, options)| !own(place) && writable(options));
+    found.map(|(place, _)| place).collect()
+}
+
+/// Tries to make a file in every folder and to open every file to write, by way of the process's own root, with the
+/// rights of whoever runs the tests: of the files' owner at least. Files in a folder that takes a new one are its.
+fn try_to_write(root: &Path, folder: &Path, taken: &mut BTreeSet<String>) {
+    let refused = |error: std::io::Error, path: &Path| {
+        // The second: it is the very program that runs.
+        let kinds = [ErrorKind::ReadOnlyFilesystem, ErrorKind::ExecutableFileBusy];
+        assert!(kinds.contains(&error.kind()), "{}: {error}", path.display());
+    };
+    let attempt = folder.join("tried");
+    match OpenOptions::new().write(true).create_new(true).open(&attempt) {
+        Ok(_) => {
+            std::fs::remove_file(&attempt).unwrap();
+            taken.insert(format!("/{}", folder.strip_prefix(root).unwrap().display()));
+            return;
+        }
+        Err(error) => refused(error, folder),
+    }
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() && !["proc", "dev"].iter().any(|own| path == root.join(own)) {
+            try_to_write(root, &path, taken);
+        } else if kind.is_file() {
+            match OpenOptions::new().append(true).open(&path) {
+                Ok(_) => panic!("{} can be written", path.display()),
+                Err(error) => refused(error, &path),
+            }
+        }
+    }
 }
 
 /// One request; the answer must be a success.
@@ -88,18 +149,18 @@ async fn page(url: &Url, path: &str, token: &str) -> String {
 
 #[tokio::test]
 async fn the_smallest_installation_runs_under_its_pods_restrictions() {
+    let Some(program) = released() else { return };
     let Some(cluster) = Cluster::shared() else { return };
     let values = ["examples/kubernetes/values-small.yaml"];
     let rendered = template(&cluster, &values, &[NO_OPERATOR]).await.ok();
-    let pod = pod(&rendered, &[], &[]);
+    let pod = pod(&program, &rendered, &[], &[]);
     let mut gotel = pod.start(0);
     let url = gotel.url().await;
-    is_restricted(&gotel);
+    is_restricted(&gotel, &pod);
     let body = json!({"app": "billing", "component": "nightly", "every": "1h"});
     post(&url, "reservation", "", Some(body)).await;
     post(&url, "checkin/billing/nightly", "", None).await;
     assert!(page(&url, "status", "").await.contains("nightly"));
-    assert_eq!(pod.writable, ["/var/lib/gotel"]);
     assert!(pod.at("/var/lib/gotel/gotel.db").is_file(), "the database is on the volume");
     gotel.sigterm();
     let status = gotel.wait_exit(SOON).await;
@@ -108,6 +169,7 @@ async fn the_smallest_installation_runs_under_its_pods_restrictions() {
 
 #[tokio::test]
 async fn every_installation_has_a_configuration_that_gotel_takes() {
+    let Some(program) = released() else { return };
     let Some(cluster) = Cluster::shared() else { return };
     for (name, files) in INSTALLATIONS {
         let rendered = template(&cluster, files, &[]).await.ok();
@@ -115,7 +177,7 @@ async fn every_installation_has_a_configuration_that_gotel_takes() {
         let secrets = [("database/url", urls.lines().next().unwrap()), ("database/urls", urls)];
         // Of an authority of one's own, only the place is looked at here.
         let config: &[(&str, &str)] = if name == "everything" { &[("caFile: ", "# ")] } else { &[] };
-        let mut pod = pod(&rendered, config, &secrets);
+        let mut pod = pod(&program, &rendered, config, &secrets);
         pod.args = ["config", "check", "--config=/etc/gotel/gotel.yaml"].map(str::to_owned).to_vec();
         let mut gotel = pod.start(0);
         let status = gotel.wait_exit(SOON).await;
@@ -124,7 +186,14 @@ async fn every_installation_has_a_configuration_that_gotel_takes() {
 }
 
 /// The first replica of a cluster of the example with two; heartbeats go over loopback.
-async fn replica_of(cluster: &Cluster, name: &str, other: &str, net: &str, db: &TestDb, chat: &str) -> Pod {
+async fn replica_of(
+    (program, cluster): (&Path, &Cluster),
+    name: &str,
+    other: &str,
+    net: &str,
+    db: &TestDb,
+    chat: &str,
+) -> Pod {
     let files =
         ["examples/kubernetes/values-shared.yaml", &format!("examples/kubernetes/values-{name}.yaml")];
     let address = |name: &str| format!("{net}.{}:8081", if name == "eu" { 1 } else { 2 });
@@ -144,11 +213,12 @@ async fn replica_of(cluster: &Cluster, name: &str, other: &str, net: &str, db: &
         ("peers/secret", "a-secret-for-all-replicas"),
         ("alerter-chat/url", chat),
     ];
-    pod(&rendered, &[("0.0.0.0:8081", &address(name))], &secrets)
+    pod(program, &rendered, &[("0.0.0.0:8081", &address(name))], &secrets)
 }
 
 #[tokio::test]
 async fn two_clusters_watch_each_other_and_one_tells_when_the_other_is_gone() {
+    let Some(program) = released() else { return };
     let Some(cluster) = Cluster::shared() else { return };
     let Some(db) = TestDb::new(Backend::MariaDb).await else { return };
     let chat = Receiver::webhook().await;
@@ -156,16 +226,16 @@ async fn two_clusters_watch_each_other_and_one_tells_when_the_other_is_gone() {
     // Of the loopback network, a part that no other test uses.
     let net = format!("127.{}.{}", fastrand::u8(1..), fastrand::u8(1..));
     let token = format!("{SECRET}-token-jobs");
-    let eu = replica_of(&cluster, "eu", "us", &net, &db, &chat_url).await;
-    let us = replica_of(&cluster, "us", "eu", &net, &db, &chat_url).await;
+    let eu = replica_of((&program, &cluster), "eu", "us", &net, &db, &chat_url).await;
+    let us = replica_of((&program, &cluster), "us", "eu", &net, &db, &chat_url).await;
 
     let mut eu = (eu.start(0), eu);
     let eu_url = eu.0.url().await;
     eventually(SOON, "eu to coordinate", async || page(&eu_url, "is-coordinator", "").await == "true").await;
     let mut us = (us.start(0), us);
     let us_url = us.0.url().await;
-    for gotel in [&eu.0, &us.0] {
-        is_restricted(gotel);
+    for (gotel, pod) in [&eu, &us] {
+        is_restricted(gotel, pod);
         assert!(gotel.output().contains("to ops-mail, pager, chat"), "{}", gotel.output());
     }
     for url in [&eu_url, &us_url] {

@@ -16,25 +16,6 @@ fn canary(name: &str) -> String {
     format!("canary-{name}-{}", uuid::Uuid::new_v4().simple())
 }
 
-/// The database by a user of the test's own, whose password is a canary.
-async fn by_a_user(db: &TestDb, password: &str) -> String {
-    if db.backend() == Backend::Sqlite {
-        return db.url().to_owned();
-    }
-    let mut url = url::Url::parse(db.url()).unwrap();
-    let user = format!("canary_{}", &uuid::Uuid::new_v4().simple().to_string()[..16]);
-    let mut admin = db.admin().await;
-    for statement in [
-        format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'"),
-        format!("GRANT ALL ON {}.* TO '{user}'@'%'", url.path().trim_start_matches('/')),
-    ] {
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
-    }
-    url.set_username(&user).unwrap();
-    url.set_password(Some(password)).unwrap();
-    url.into()
-}
-
 /// Waits until `count` requests have come to this path, and returns all.
 async fn told_of(hook: &Receiver, path: &str, count: usize) -> Vec<Request> {
     eventually(SOON, format!("{count} requests to a secret path"), async || {
@@ -89,7 +70,7 @@ async fn no_secret_is_seen_in_log_page_answer_metric_or_notice(db: TestDb) {
         std::fs::write(&path, format!("{text}\n")).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let url = by_a_user(&db, &database).await;
+    let url = db.url_of_a_user(&database).await;
     let mut yaml = format!(
         "heartbeatUrlFile: {}\nreplicaHeartbeatUrlFile: {}\nalerters:\n  - {{name: mail, type: smtp, host: 127.0.0.1, port: {}, tls: starttls, caFile: {}, \
          usernameFile: {}, passwordFile: {}, from: gotel@example.org, to: [ops@example.org]}}\n  \

@@ -92,6 +92,12 @@ async fn scripted_answers_are_used_up_and_then_the_usual_one_returns() {
     );
     assert_eq!(post(&webhook, "/", &json!({})).await.unwrap().status(), 200);
 
+    webhook.next([Answer::Echo(400)]);
+    let echo = post(&webhook, "/a-path", &json!({"b": "a-body"})).await.unwrap();
+    assert_eq!(echo.status(), 400);
+    let echo = echo.text().await.unwrap();
+    assert!(["/a-path", "a-body", "application/json"].iter().all(|part| echo.contains(part)), "{echo}");
+
     webhook.always(Answer::Status(503));
     webhook.at("/elsewhere", Answer::Redirect("http://192.0.2.1/".into()));
     assert_eq!(post(&webhook, "/", &json!({})).await.unwrap().status(), 503);
@@ -100,7 +106,7 @@ async fn scripted_answers_are_used_up_and_then_the_usual_one_returns() {
         (redirect.status().as_u16(), &redirect.headers()["location"]),
         (307, &"http://192.0.2.1/".parse().unwrap())
     );
-    assert_eq!(webhook.requests().len(), 5);
+    assert_eq!(webhook.requests().len(), 6);
 }
 
 #[tokio::test]

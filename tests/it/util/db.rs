@@ -154,6 +154,22 @@ impl TestDb {
         url.into()
     }
 
+    /// The same database by a user of its own with this password; SQLite's has none.
+    pub async fn url_of_a_user(&self, password: &str) -> String {
+        let Place::Server { server, name } = &self.place else { return self.url.clone() };
+        let user = format!("user_{}", &uuid::Uuid::new_v4().simple().to_string()[..16]);
+        for statement in [
+            format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'"),
+            format!("GRANT ALL ON {name}.* TO '{user}'@'%'"),
+        ] {
+            run_on(server, &statement).await.expect("the test user may create users");
+        }
+        let mut url = Url::parse(&self.url).unwrap();
+        url.set_username(&user).unwrap();
+        url.set_password(Some(password)).unwrap();
+        url.into()
+    }
+
     /// A connection for raw SQL that is good on every database. Makes the SQLite file if need be.
     pub async fn connect(&self) -> AnyConnection {
         sqlx::any::install_default_drivers();

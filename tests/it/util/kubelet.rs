@@ -1,11 +1,14 @@
 //! A kubelet for pods of GoTel and of its examples: it runs the real program in each, under the pod's restrictions.
 //!
-//! Promises: configuration and Secrets are read from the API server when a pod begins; the program reaches the API server
-//! with a token of the pod's ServiceAccount and nothing else; when a pod is gone, what ran in it is asked to end.
+//! Promises: a pod finds ConfigMaps, Secrets and the token of its ServiceAccount where a kubelet mounts them, and new
+//! contents in their place when they change; it reaches the API server by what every pod is told of it, and by nothing
+//! else; when a pod is gone, what ran in it is asked to end.
 //! Does not promise: a network. Heartbeats go over addresses of loopback that are put in place of the names in the
-//! configuration; a job reaches whichever GoTel of the cluster runs.
+//! configuration; a job, and the chart's test, reach whichever GoTel of the cluster runs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -15,7 +18,7 @@ use url::Url;
 
 use super::cluster::Namespace;
 use super::pod::{Files, Pod};
-use super::process::Gotel;
+use super::process::{Gotel, Log};
 
 /// How often it looks.
 const RHYTHM: Duration = Duration::from_millis(500);
@@ -34,19 +37,48 @@ pub struct Kubelet {
     /// Where each pod takes heartbeats, by its number.
     listen: Vec<String>,
     running: BTreeMap<String, Running>,
+    journal: Journal,
+}
+
+/// Every pod of GoTel that was started, oldest first. Stays when the kubelet is gone.
+#[derive(Clone, Default)]
+pub struct Journal(Arc<Mutex<Vec<Started>>>);
+
+/// A pod that was started.
+#[derive(Clone)]
+pub struct Started {
+    /// Where it serves.
+    pub url: Url,
+    /// What it has printed.
+    pub log: Log,
+    /// The token of its ServiceAccount.
+    pub token: String,
+}
+
+impl Journal {
+    /// All so far.
+    pub fn started(&self) -> Vec<Started> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 struct Running {
     uid: Value,
     gotel: Gotel,
     url: Url,
-    _pod: Pod,
+    pod: Pod,
+    files: Files,
 }
 
 impl Kubelet {
     /// Of the cluster of these two namespaces.
     pub fn new(gotel: Namespace, jobs: Namespace, names: Vec<(String, String)>, listen: Vec<String>) -> Self {
-        Self { gotel, jobs, names, listen, running: BTreeMap::new() }
+        Self { gotel, jobs, names, listen, running: BTreeMap::new(), journal: Journal::default() }
+    }
+
+    /// What it will have started.
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
     }
 
     /// Goes on for as long as it is awaited.
@@ -54,16 +86,19 @@ impl Kubelet {
         let mut rhythm = tokio::time::interval(RHYTHM);
         loop {
             rhythm.tick().await;
-            self.look(pods(&self.gotel, "app.kubernetes.io/name=gotel").await).await;
-            for pod in pods(&self.jobs, "job-name").await {
-                if pod["status"]["phase"] == "Pending" {
-                    self.run_job(&pod).await;
-                }
+            let there = Objects::of(&self.gotel, &["pods,configmaps,secrets"]).await;
+            self.look(&there).await;
+            for pod in there.pods("app.kubernetes.io/name", Some("gotel-test")) {
+                self.run_script(&self.gotel, pod).await;
+            }
+            for pod in Objects::of(&self.jobs, &["pods"]).await.pods("job-name", None) {
+                self.run_script(&self.jobs, pod).await;
             }
         }
     }
 
-    async fn look(&mut self, pods: Vec<Value>) {
+    async fn look(&mut self, there: &Objects) {
+        let pods: Vec<&Value> = there.pods("app.kubernetes.io/name", Some("gotel")).collect();
         // A pod that was bound to no node is gone at once when it is deleted; what ran in it is asked to end now.
         let still = |running: &Running| pods.iter().any(|pod| pod["metadata"]["uid"] == running.uid);
         let gone: Vec<String> = self
@@ -78,67 +113,116 @@ impl Kubelet {
             let status = gotel.wait_exit(GRACE).await;
             assert!(status.success(), "{name} ended with {status}: {}", gotel.output());
         }
-        for pod in &pods {
+        for pod in pods {
+            // One that names what is not there waits for it; one that runs keeps what it has.
+            let Some(files) = self.files(pod, there) else { continue };
             let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
-            if !self.running.contains_key(name) {
-                let running = self.start(pod).await;
+            if let Some(running) = self.running.get_mut(name) {
+                for (volume, held) in files.iter().filter(|(volume, held)| running.files[*volume] != **held) {
+                    running.pod.swap(volume, held);
+                }
+                running.files = files;
+            } else if let Some(running) = self.start(pod, files, there).await {
                 self.running.insert(name.to_owned(), running);
                 self.gotel.pod_runs(pod).await;
             }
         }
     }
 
-    async fn start(&self, pod: &Value) -> Running {
-        let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
-        let ordinal: usize =
-            name.rsplit('-').next().and_then(|end| end.parse().ok()).expect("it ends with a number");
+    /// None: the pod was deleted meanwhile.
+    async fn start(&self, pod: &Value, files: Files, there: &Objects) -> Option<Running> {
         let spec = &pod["spec"];
+        let token = self.token(pod).await?;
+        let mut all = files.clone();
+        for volume in volumes(spec).filter(|volume| volume["projected"].is_object()) {
+            let name = volume["name"].as_str().expect("a volume has a name");
+            all.insert(name.to_owned(), self.account(&volume["projected"], &token, there));
+        }
+        let mut made = Pod::new(spec, Path::new(env!("CARGO_BIN_EXE_gotel")), &all);
+        let api = self.gotel.cluster.addr();
+        made.env.push(("KUBERNETES_SERVICE_HOST".into(), api.ip().to_string()));
+        made.env.push(("KUBERNETES_SERVICE_PORT".into(), api.port().to_string()));
+        let mut gotel = made.start(number(pod));
+        let url = gotel.url().await;
+        let started = Started { url: url.clone(), log: gotel.log(), token };
+        self.journal.0.lock().unwrap().push(started);
+        Some(Running { uid: pod["metadata"]["uid"].clone(), gotel, url, pod: made, files })
+    }
+
+    /// A token of the pod's ServiceAccount that is good as long as the pod is there.
+    async fn token(&self, pod: &Value) -> Option<String> {
+        let text = |value: &Value| value.as_str().expect("the API server has set it").to_owned();
+        let account = text(&pod["spec"]["serviceAccountName"]);
+        let name = format!("--bound-object-name={}", text(&pod["metadata"]["name"]));
+        let uid = format!("--bound-object-uid={}", text(&pod["metadata"]["uid"]));
+        let args = ["create", "token", &account, "--duration=3607s", "--bound-object-kind=Pod", &name, &uid];
+        let ran = self.gotel.kubectl(&args).await;
+        if ran.err.contains("NotFound") {
+            return None;
+        }
+        Some(ran.ok().trim().to_owned())
+    }
+
+    /// What the API server adds to every pod that wants to speak to it.
+    fn account(&self, projected: &Value, token: &str, there: &Objects) -> Vec<(String, String)> {
+        let mut files = Vec::new();
+        for source in projected["sources"].as_array().expect("it is made of something") {
+            let path = |item: &Value| item["path"].as_str().expect("a file has a name").to_owned();
+            if let Some(own) = source.get("serviceAccountToken") {
+                files.push((path(own), token.to_owned()));
+            } else if let Some(map) = source.get("configMap") {
+                let held = there.data("ConfigMap", &map["name"]).expect("every namespace has the authority");
+                for item in map["items"].as_array().expect("only what is needed") {
+                    files.push((path(item), held[item["key"].as_str().expect("of a key")].clone()));
+                }
+            } else {
+                for item in source["downwardAPI"]["items"].as_array().expect("the pod's own fields") {
+                    assert_eq!(item["fieldRef"]["fieldPath"], "metadata.namespace");
+                    files.push((path(item), self.gotel.name.clone()));
+                }
+            }
+        }
+        files
+    }
+
+    /// What ConfigMaps and Secrets hold for a pod; None while one is missing.
+    fn files(&self, pod: &Value, there: &Objects) -> Option<Files> {
         let mut files = Files::new();
-        for volume in spec["volumes"].as_array().into_iter().flatten() {
-            let held = match (volume["configMap"]["name"].as_str(), volume["secret"]["secretName"].as_str()) {
-                (Some(map), _) => self.config(map, ordinal).await,
-                (_, Some(secret)) => self.secret(secret, &volume["secret"]["items"]).await,
-                _ => continue,
+        for volume in volumes(&pod["spec"]) {
+            let (map, secret) = (&volume["configMap"]["name"], &volume["secret"]["secretName"]);
+            let held = if map.is_string() {
+                let text = |text: String| {
+                    let text = text.replace("0.0.0.0:8081", &self.listen[number(pod)]);
+                    self.names.iter().fold(text, |text, (name, address)| text.replace(name, address))
+                };
+                there.data("ConfigMap", map)?.into_iter().map(|(key, held)| (key, text(held))).collect()
+            } else if secret.is_string() {
+                let held = there.data("Secret", secret)?;
+                match volume["secret"]["items"].as_array() {
+                    None => held.into_iter().collect(),
+                    Some(items) => {
+                        let file = |item: &Value| {
+                            let value = held.get(item["key"].as_str()?)?;
+                            Some((item["path"].as_str()?.to_owned(), value.clone()))
+                        };
+                        items.iter().map(file).collect::<Option<_>>()?
+                    }
+                }
+            } else {
+                continue;
             };
             files.insert(volume["name"].as_str().expect("a volume has a name").to_owned(), held);
         }
-        let mut made = Pod::new(spec, &files);
-        let account = spec["serviceAccountName"].as_str().expect("it has an account");
-        let kubeconfig = self.gotel.kubeconfig_of(account, None).await;
-        made.write("kubeconfig", &std::fs::read_to_string(kubeconfig).expect("it was written"));
-        made.env.push(("KUBECONFIG".into(), "/kubeconfig".into()));
-        let mut gotel = made.start(ordinal);
-        let url = gotel.url().await;
-        Running { uid: pod["metadata"]["uid"].clone(), gotel, url, _pod: made }
+        Some(files)
     }
 
-    async fn config(&self, map: &str, ordinal: usize) -> Vec<(String, String)> {
-        let map = self.gotel.json(&["get", "configmap", map]).await;
-        let data = map["data"].as_object().expect("it holds something");
-        let text = |text: &Value| {
-            let text = text.as_str().expect("text").replace("0.0.0.0:8081", &self.listen[ordinal]);
-            self.names.iter().fold(text, |text, (name, address)| text.replace(name, address))
-        };
-        data.iter().map(|(key, value)| (key.clone(), text(value))).collect()
-    }
-
-    async fn secret(&self, secret: &str, items: &Value) -> Vec<(String, String)> {
-        let data = data_of(&self.gotel, secret).await;
-        match items.as_array() {
-            None => data.into_iter().collect(),
-            Some(items) => items
-                .iter()
-                .map(|item| {
-                    (item["path"].as_str().unwrap().to_owned(), data[item["key"].as_str().unwrap()].clone())
-                })
-                .collect(),
-        }
-    }
-
-    /// Runs the script of an example's job, whose own program does nothing and does it well.
-    async fn run_job(&self, pod: &Value) {
-        let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
+    /// Runs the script of an example's job, whose own program does nothing and does it well, or of the chart's test.
+    async fn run_script(&self, namespace: &Namespace, pod: &Value) {
         let Some(gotel) = self.running.values().next() else { return };
+        if pod["status"]["phase"] != "Pending" {
+            return;
+        }
+        let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
         let container = &pod["spec"]["containers"][0];
         let script = container["args"][0].as_str().expect("a script");
         let script = script.replace("/usr/local/bin/", "true ");
@@ -146,36 +230,66 @@ impl Kubelet {
         command.arg("-c").arg(script).kill_on_drop(true);
         for variable in container["env"].as_array().into_iter().flatten() {
             let reference = &variable["valueFrom"]["secretKeyRef"];
-            let value = match (variable["value"].as_str(), reference["name"].as_str()) {
-                (Some(_), _) => gotel.url.as_str().trim_end_matches('/').to_owned(),
-                (None, Some(secret)) => {
-                    data_of(&self.jobs, secret).await[reference["key"].as_str().expect("a key")].clone()
-                }
-                (None, None) => name.to_owned(),
+            let value = if variable["value"].is_string() {
+                gotel.url.as_str().trim_end_matches('/').to_owned()
+            } else if reference.is_object() {
+                let held = Objects::of(namespace, &["secrets"]).await.data("Secret", &reference["name"]);
+                held.expect("the Secret is there")[reference["key"].as_str().expect("a key")].clone()
+            } else {
+                name.to_owned()
             };
             command.env(variable["name"].as_str().expect("a variable has a name"), value);
         }
         let output = command.output().await.expect("a shell can be run");
-        self.jobs.pod_becomes(name, if output.status.success() { "Succeeded" } else { "Failed" }).await;
+        namespace.pod_becomes(name, if output.status.success() { "Succeeded" } else { "Failed" }).await;
     }
 }
 
-async fn pods(namespace: &Namespace, selector: &str) -> Vec<Value> {
-    let list = namespace.json(&["get", "pods", "-l", selector]).await;
-    list["items"].as_array().cloned().unwrap_or_default()
+/// Objects of a namespace at one moment.
+struct Objects(Vec<Value>);
+
+impl Objects {
+    async fn of(namespace: &Namespace, what: &[&str]) -> Self {
+        let list = namespace.json(&[&["get"], what].concat()).await;
+        Self(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Pods with this label, of this value if it matters.
+    fn pods<'a>(&'a self, label: &'a str, value: Option<&'a str>) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |object| {
+            let label = &object["metadata"]["labels"][label];
+            object["kind"] == "Pod" && label.is_string() && value.is_none_or(|value| label == value)
+        })
+    }
+
+    /// What a ConfigMap or Secret holds; None: it is not there.
+    fn data(&self, kind: &str, name: &Value) -> Option<BTreeMap<String, String>> {
+        let object =
+            self.0.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == *name)?;
+        let text = |value: &Value| {
+            let text = value.as_str().expect("text");
+            if kind == "ConfigMap" {
+                return text.to_owned();
+            }
+            String::from_utf8(BASE64_STANDARD.decode(text).expect("base64")).expect("text")
+        };
+        Some(
+            object["data"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), text(value)))
+                .collect(),
+        )
+    }
 }
 
-/// What a Secret holds.
-async fn data_of(namespace: &Namespace, secret: &str) -> BTreeMap<String, String> {
-    let secret = namespace.json(&["get", "secret", secret]).await;
-    let decode = |value: &Value| {
-        let bytes = BASE64_STANDARD.decode(value.as_str().expect("text")).expect("base64");
-        String::from_utf8(bytes).expect("text")
-    };
-    secret["data"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), decode(value)))
-        .collect()
+fn volumes(spec: &Value) -> impl Iterator<Item = &Value> {
+    spec["volumes"].as_array().into_iter().flatten()
+}
+
+/// Which pod of its StatefulSet this is.
+fn number(pod: &Value) -> usize {
+    let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
+    name.rsplit('-').next().and_then(|end| end.parse().ok()).expect("it ends with a number")
 }

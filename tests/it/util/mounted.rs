@@ -8,50 +8,56 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// The folder. It is gone when this is dropped.
+/// The folder.
 pub struct Mounted {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     version: u32,
     names: BTreeSet<String>,
+    /// Of its own: gone when this is dropped.
+    own: Option<tempfile::TempDir>,
 }
 
 impl Mounted {
-    /// A Secret with these files.
-    pub fn new(files: &[(&str, impl AsRef<[u8]>)]) -> Self {
+    /// A Secret with these files, in a folder that goes with the value.
+    pub fn new(files: &[(impl AsRef<str>, impl AsRef<[u8]>)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut mounted = Self { folder, version: 0, names: BTreeSet::new() };
+        let mut mounted = Self::at(folder.path(), files);
+        mounted.own = Some(folder);
+        mounted
+    }
+
+    /// The same here, in a folder of somebody else's.
+    pub fn at(folder: &Path, files: &[(impl AsRef<str>, impl AsRef<[u8]>)]) -> Self {
+        std::fs::create_dir_all(folder).expect("the folder can be made");
+        let mut mounted = Self { folder: folder.to_owned(), version: 0, names: BTreeSet::new(), own: None };
         mounted.swap(files);
         mounted
     }
 
     /// Where a file of it is, for a configuration.
     pub fn path(&self, name: &str) -> String {
-        self.at(name).to_str().expect("the folder's name is text").to_owned()
+        self.folder.join(name).to_str().expect("the folder's name is text").to_owned()
     }
 
     /// The Secret has these files now, and no others.
-    pub fn swap(&mut self, files: &[(&str, impl AsRef<[u8]>)]) {
-        let old = self.at(&format!("..2026_{}", self.version));
+    pub fn swap(&mut self, files: &[(impl AsRef<str>, impl AsRef<[u8]>)]) {
+        let old = self.folder.join(format!("..2026_{}", self.version));
         self.version += 1;
         let version = format!("..2026_{}", self.version);
-        std::fs::create_dir(self.at(&version)).unwrap();
+        std::fs::create_dir(self.folder.join(&version)).unwrap();
         for (name, text) in files {
-            std::fs::write(self.at(&version).join(name), text).unwrap();
+            std::fs::write(self.folder.join(&version).join(name.as_ref()), text).unwrap();
         }
-        symlink(&version, self.at("..data_tmp")).unwrap();
-        std::fs::rename(self.at("..data_tmp"), self.at("..data")).unwrap();
-        let names: BTreeSet<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+        symlink(&version, self.folder.join("..data_tmp")).unwrap();
+        std::fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data")).unwrap();
+        let names: BTreeSet<String> = files.iter().map(|(name, _)| name.as_ref().to_owned()).collect();
         for name in names.difference(&self.names) {
-            symlink(Path::new("..data").join(name), self.at(name)).unwrap();
+            symlink(Path::new("..data").join(name), self.folder.join(name)).unwrap();
         }
         for name in self.names.difference(&names) {
-            std::fs::remove_file(self.at(name)).unwrap();
+            std::fs::remove_file(self.folder.join(name)).unwrap();
         }
         self.names = names;
         let _ = std::fs::remove_dir_all(old);
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 }

@@ -1,7 +1,8 @@
 //! A pod of GoTel without a kubelet: its arguments, environment, volumes and security context around the real program.
 //!
 //! Promises: another uid, no capabilities, nothing of the system but the C library and certificates, everything
-//! read-only but what the pod declares a place to write.
+//! read-only but what the pod declares a place to write; ConfigMaps and Secrets are mounted, and change, as a kubelet
+//! does it.
 //! Does not promise: a network of its own. So the program listens on a free port of loopback, and takes heartbeats where
 //! the test says.
 //!
@@ -13,6 +14,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::mounted::Mounted;
 use super::process::Gotel;
 
 /// What the volumes of ConfigMaps and Secrets hold: by volume, names of files and their texts.
@@ -21,6 +23,8 @@ pub type Files = BTreeMap<String, Vec<(String, String)>>;
 /// A container of GoTel, with its file system.
 pub struct Pod {
     root: tempfile::TempDir,
+    /// What ConfigMaps and Secrets are mounted, by volume.
+    mounted: BTreeMap<String, Mounted>,
     /// The pod's `spec`.
     spec: Value,
     /// What it finds in its environment besides what the pod says.
@@ -32,24 +36,23 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Of this `spec`, with this in its volumes; the others are empty.
-    pub fn new(spec: &Value, files: &Files) -> Self {
+    /// Of this `spec` and this program, with this in its volumes; the others are empty.
+    pub fn new(spec: &Value, program: &Path, files: &Files) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
         let env = vec![("GOTEL_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
         let args = spec["containers"][0]["args"].as_array().unwrap();
         let args = args.iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();
-        let mut pod = Self { root, spec: spec.clone(), env, args, writable: Vec::new() };
-        pod.image();
+        let mut pod =
+            Self { root, mounted: BTreeMap::new(), spec: spec.clone(), env, args, writable: Vec::new() };
+        pod.image(program);
         for mount in spec["containers"][0]["volumeMounts"].as_array().unwrap() {
             let (name, path) = (mount["name"].as_str().unwrap(), mount["mountPath"].as_str().unwrap());
             match files.get(name) {
                 Some(files) => {
                     assert_eq!(mount["readOnly"], true, "{mount}");
-                    for (file, text) in files {
-                        pod.write(&format!("{path}/{file}"), text);
-                    }
+                    pod.mounted.insert(name.to_owned(), Mounted::at(&pod.at(path), files));
                 }
-                // Kubernetes' own: the token of the ServiceAccount.
+                // Kubernetes' own, where the test gives none: the token of the ServiceAccount.
                 None if mount["readOnly"] == true => {}
                 None => {
                     std::fs::create_dir_all(pod.at(path)).unwrap();
@@ -60,33 +63,39 @@ impl Pod {
         pod
     }
 
+    /// The ConfigMap or Secret of a volume holds this now.
+    pub fn swap(&mut self, volume: &str, files: &[(String, String)]) {
+        self.mounted.get_mut(volume).expect("the volume is mounted").swap(files);
+    }
+
     /// A path of the container.
     pub fn at(&self, inside: &str) -> PathBuf {
         self.root.path().join(inside.trim_start_matches('/'))
     }
 
     /// What the image has, put together as the Dockerfile does.
-    fn image(&self) {
+    fn image(&self, program: &Path) {
         let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile");
         let dockerfile = std::fs::read_to_string(dockerfile).expect("there is a Dockerfile");
         let recipe = dockerfile.lines().find_map(|line| line.strip_prefix("RUN mkdir -p /image"));
         let recipe = format!("mkdir -p /image{}", recipe.expect("the image is put together"));
         let recipe = recipe
             .replace("/image", self.root.path().to_str().expect("the folder's name is text"))
-            .replace("target/release/gotel", env!("CARGO_BIN_EXE_gotel"));
+            .replace("target/release/gotel", program.to_str().expect("the program's path is text"));
         let made = Command::new("sh").args(["-c", &recipe]).output().expect("a shell can be run");
         assert!(made.status.success(), "{recipe}: {}", String::from_utf8_lossy(&made.stderr));
-        // Places to mount these on.
-        for place in ["usr/local/bin/gotel", "dev/null", "dev/urandom", "proc/nothing"] {
-            self.write(place, "");
+        for folder in ["usr/local/bin", "dev", "proc"] {
+            std::fs::create_dir_all(self.at(folder)).unwrap();
         }
-    }
-
-    /// A file of the container.
-    pub fn write(&self, inside: &str, text: &str) {
-        let path = self.at(inside);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        let inside = self.at("usr/local/bin/gotel");
+        // As it lies in the image, and not mounted there: so it is as read-only as the rest.
+        if std::fs::hard_link(program, &inside).is_err() {
+            std::fs::copy(program, &inside).expect("the program can be copied");
+        }
+        // Places to mount these on.
+        for device in ["dev/null", "dev/urandom"] {
+            std::fs::write(self.at(device), "").unwrap();
+        }
     }
 
     /// Starts the container, as the pod of this number in its StatefulSet.
@@ -108,8 +117,8 @@ impl Pod {
         for device in ["dev/null", "dev/urandom"] {
             script += &format!("mount --bind /{device} {device}\n");
         }
-        script += &format!("mount --bind {} usr/local/bin/gotel\n", env!("CARGO_BIN_EXE_gotel"));
-        script += "mount --rbind /proc proc\nmount -o remount,bind,ro .\n";
+        // Whoever runs the tests may have a cluster of their own.
+        script += "mount --rbind /proc proc\nmount -o remount,bind,ro .\nunset KUBECONFIG HOME\n";
         // The user is mapped anew: who was root for the mounts is nobody in particular here.
         script += &format!(
             "exec setpriv --no-new-privs unshare --user --map-user={user} --map-group={user} --root=. --wd=/ \

@@ -24,10 +24,21 @@ const START: Duration = Duration::from_secs(30);
 /// How long the last lines of a process that has ended may take to be read.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// What a process has printed so far, also once the process is gone.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    /// On standard output and standard error alike.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 /// A running `gotel`.
 pub struct Gotel {
     child: Child,
-    output: Arc<Mutex<String>>,
+    output: Log,
     readers: [JoinHandle<()>; 2],
 }
 
@@ -59,7 +70,7 @@ impl Gotel {
         command.args(args).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let output = Arc::new(Mutex::new(String::new()));
+        let output = Log::default();
         let readers = [
             keep(child.stdout.take().unwrap(), output.clone()),
             keep(child.stderr.take().unwrap(), output.clone()),
@@ -74,7 +85,12 @@ impl Gotel {
 
     /// Everything printed so far, on standard output and standard error alike.
     pub fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+        self.output.text()
+    }
+
+    /// The same, to be kept.
+    pub fn log(&self) -> Log {
+        self.output.clone()
     }
 
     /// Waits for the address the program prints, `http://127.0.0.1:PORT`, and returns it without a path.
@@ -132,7 +148,7 @@ impl Gotel {
         let mut ended_at = None;
         eventually(deadline, "the program to end", async move || {
             let Some(status) = self.child.try_wait().expect("the child can be asked") else {
-                return Err(format!("it runs; its output:\n{}", output.lock().unwrap()));
+                return Err(format!("it runs; its output:\n{}", output.text()));
             };
             // A child of its own that outlives it keeps the streams open.
             let waited = ended_at.get_or_insert_with(now).elapsed();
@@ -188,12 +204,12 @@ fn keep_last_words() {
 }
 
 /// Collects a stream, line by line, bytes that are no text replaced, until its end.
-fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
+fn keep(stream: impl Read + Send + 'static, output: Log) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            output.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            output.0.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
             line.clear();
         }
     })

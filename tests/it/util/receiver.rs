@@ -57,6 +57,8 @@ pub enum Answer {
     Usual,
     /// This status and an empty body.
     Status(u16),
+    /// This status, and a body that repeats the whole request, as frameworks do while they are set up.
+    Echo(u16),
     /// This status with a `Retry-After` header.
     RetryAfter(u16, &'static str),
     /// Never.
@@ -188,6 +190,7 @@ async fn receive(
         Answer::Usual if shared.kind == Kind::PagerDuty => shared.judge(&request),
         Answer::Usual => StatusCode::OK.into_response(),
         Answer::Status(status) => code(status).into_response(),
+        Answer::Echo(status) => (code(status), format!("{request:?}")).into_response(),
         Answer::RetryAfter(status, after) => (code(status), [(header::RETRY_AFTER, after)]).into_response(),
         Answer::Hang => std::future::pending().await,
         Answer::CutMidBody => {
