@@ -130,7 +130,7 @@ const NOW: i64 = 1_767_323_045_000;
 /// Whether the rules behind HTTP take what an object asks for.
 fn agreed(spec: Value) -> bool {
     let known: Vec<String> = (0..=ALERTERS_MAX).map(|n| format!("a{n}")).collect();
-    ask(&object(with(spec)), &known, NOW).is_ok()
+    ask(&object(with(spec)), None, &known, NOW).is_ok()
 }
 
 #[rstest]
