@@ -14,7 +14,7 @@ test: ## run every check; installs, starts and stops the databases, the clusters
 	@tests/setup/with-databases.sh --all $(MAKE) --no-print-directory checks
 
 # What `make test` runs once everything is up. Cheapest first. The pods of the chart run the program as it is released, but
-# for the optimisation across crates: so it is built in a third of the time, and `make bench` finds it built.
+# for the optimisation across crates, which takes minutes again after each change (profile.bench).
 checks: export GOTEL_TEST_RELEASE = $(or $(CARGO_TARGET_DIR),target)/release/gotel
 checks: lint doc generated-check
 	$(CARGO) test --locked --lib --bins
