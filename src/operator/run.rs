@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// An API that is away for so long is left to another replica.
 const AWAY_MS: i64 = 60_000;
+/// A cluster that was not heard to claim another one's name for so long, six probes, does not any more.
+const QUIET_MS: i64 = 60_000;
 
 /// What the controller needs.
 #[derive(Debug)]
@@ -172,9 +174,22 @@ impl Operator {
                 }
             }
         }
+        if shared.identified.load(Ordering::Relaxed) {
+            self.settle().await;
+        }
         self.bar.clear();
         if self.leads.borrow().is_none() {
             shared.pulse.beat_with(format!("cluster {}: another replica writes", shared.cluster));
+        }
+    }
+
+    /// Ends the alarm about another cluster of this name, once that is silent.
+    async fn settle(&self) {
+        let shared = &self.shared;
+        match shared.store.settle_cluster(&shared.cluster, QUIET_MS).await {
+            Ok(true) => tracing::info!(cluster = shared.cluster, "no other cluster has this name any more"),
+            Ok(false) => {}
+            Err(e) => tracing::debug!(error = %e, "whether the cluster's name is its own again is not known"),
         }
     }
 
@@ -198,12 +213,7 @@ impl Operator {
             Identity::Ours => {
                 shared.identified.store(true, Ordering::Relaxed);
                 shared.metrics.operator.cluster_conflict(false);
-                if std::mem::take(&mut self.conflict) {
-                    shared
-                        .store
-                        .withdraw_system(SystemKind::ClusterConflict, cluster, &shared.replica)
-                        .await?;
-                }
+                self.conflict = false;
                 Ok(true)
             }
             Identity::Other(theirs) => {
@@ -218,8 +228,9 @@ impl Operator {
                 self.bar.set(why);
                 if !std::mem::replace(&mut self.conflict, true) {
                     tracing::error!("{text}");
-                    shared.alarm(SystemKind::ClusterConflict, text).await?;
                 }
+                // Again and again, which tells nobody twice: as long as it is said, it is not over.
+                shared.alarm(SystemKind::ClusterConflict, text).await?;
                 Ok(false)
             }
         }

@@ -241,7 +241,13 @@ pub(super) async fn report(tx: &mut Tx, now: i64, report: &SystemReport) -> Resu
     Ok(true)
 }
 
-async fn withdraw(tx: &mut Tx, now: i64, kind: SystemKind, subject: &str, srv: Option<&str>) -> Result<bool> {
+pub(super) async fn withdraw(
+    tx: &mut Tx,
+    now: i64,
+    kind: SystemKind,
+    subject: &str,
+    srv: Option<&str>,
+) -> Result<bool> {
     let text =
         format!("SELECT id, event_no FROM incident WHERE open_key = ?{}", tx.inner().dialect.for_update());
     let Some(row) = tx.maybe(sql(text).bind(open_key(kind, subject))).await? else { return Ok(false) };

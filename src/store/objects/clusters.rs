@@ -1,8 +1,9 @@
 //! The clusters that share this database, told apart by an identity that nobody chose.
 
-use crate::store::Store;
 use crate::store::error::{Result, StoreError};
+use crate::store::incidents;
 use crate::store::session::{Rule, Tx, sql, transact};
+use crate::store::{Store, SystemKind};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,7 +72,35 @@ impl Store {
                 return Err(StoreError::Contended("another replica writes the cluster".into()));
             };
             let theirs: String = row.try_get(0)?;
-            Ok(if theirs == uid { Identity::Ours } else { Identity::Other(theirs) })
+            if theirs == uid {
+                return Ok(Identity::Ours);
+            }
+            let claimed = "UPDATE kube_cluster SET conflict_ms = ? WHERE name = ?";
+            tx.run(sql(claimed).bind(now_ms).bind(name.to_owned())).await?;
+            Ok(Identity::Other(theirs))
+        })
+    }
+
+    /// Tells that a cluster has its name to itself again, once nobody else has claimed it for `quiet_ms`. Whoever
+    /// claimed it cannot tell: it was started anew, by another name or with another cluster's address, or is gone.
+    pub async fn settle_cluster(&self, name: &str, quiet_ms: i64) -> Result<bool> {
+        let over = "conflict_ms < ? AND name = ?";
+        let is_over = transact!(self.pooled().await?, Rule::reading("cluster_quiet"), |tx| {
+            let now_ms = tx.now_ms().await?;
+            let text = format!("SELECT name FROM kube_cluster WHERE {over}");
+            Ok(tx.maybe(sql(text).bind(now_ms - quiet_ms).bind(name.to_owned())).await?.is_some())
+        })?;
+        if !is_over {
+            return Ok(false);
+        }
+        transact!(self.pooled().await?, Rule::named("cluster_settle"), |tx| {
+            let now_ms = tx.now_ms().await?;
+            let text = format!("UPDATE kube_cluster SET conflict_ms = NULL WHERE {over}");
+            let settled = tx.run(sql(text).bind(now_ms - quiet_ms).bind(name.to_owned())).await?;
+            if settled.rows_affected() == 0 {
+                return Ok(false);
+            }
+            incidents::withdraw(tx, now_ms, SystemKind::ClusterConflict, name, None).await
         })
     }
 
@@ -97,10 +126,13 @@ impl Store {
         })
     }
 
-    /// Forgets a cluster that is gone: what its objects held stays watched, and belongs to the API. Says how many.
+    /// Forgets a cluster that is gone: what its objects held stays watched, and belongs to the API. Says how many. Its
+    /// name is free: whoever else claimed it has it now.
     pub async fn release_cluster(&self, name: &str) -> Result<u64> {
         transact!(self.pooled().await?, Rule::named("cluster_release"), |tx| {
+            let now_ms = tx.now_ms().await?;
             tx.run(sql("DELETE FROM kube_cluster WHERE name = ?").bind(name.to_owned())).await?;
+            incidents::withdraw(tx, now_ms, SystemKind::ClusterConflict, name, None).await?;
             let freed = "DELETE FROM kube_object WHERE cluster = ?";
             Ok(tx.run(sql(freed).bind(name.to_owned())).await?.rows_affected())
         })

@@ -19,7 +19,8 @@ async fn an_object_lives_its_life_under_the_rights_of_the_chart() {
     let (team, kubeconfig) = team(&cluster, "life").await;
     let (db, hook) = (sqlite().await, Receiver::webhook().await);
     let node = gotel(db.url(), &kubeconfig, &yaml("eu", &team.name, "", &hook)).await;
-    let nightly = object("nightly", json!({"schedule": {"every": "10s"}, "realert": "never"}));
+    let nightly =
+        object("nightly", json!({"schedule": {"every": "20s"}, "firstWithin": "1h", "realert": "never"}));
     team.apply(&nightly).await.ok();
     team.kubectl(&["wait", "--for=condition=Ready", "rsv/nightly", "--timeout=60s"]).await.ok();
     node.signal("billing", "nightly", "").await;

@@ -12,7 +12,7 @@ use crate::util::kube::{Controller, KubeApi, configuration};
 use crate::util::store::{HOUR, MINUTE};
 use crate::util::wait::eventually;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_becomes_a_reservation_shows_its_job_and_ends_it_when_it_goes() {

@@ -3,13 +3,14 @@
 use gotel::operator::diff;
 use gotel::reservation::{JobKey, Settings, SignalKind};
 use gotel::store::{
-    Alerts, Applied, Found, Identity, ObjectId, Plan, Reclaim, Reserved, Snoozed, Wish, controller_scope,
+    Alerts, Applied, Found, Identity, Life, ObjectId, Plan, Reclaim, Reserved, Snoozed, SystemKind,
+    SystemReport, Wish, controller_scope,
 };
 
 use gotel::reservation::snooze::Snooze;
 
 use crate::util::db::{TestDb, on_every_database};
-use crate::util::store::{Fixture, HOUR, MINUTE, every, key, settings};
+use crate::util::store::{Fixture, HOUR, MINUTE, SECOND, every, key, settings};
 
 /// `billing/<name>` in cluster `eu-1`.
 fn object(name: &str, uid: &str) -> ObjectId {
@@ -262,6 +263,40 @@ async fn an_orphan_is_let_go_only_if_it_still_is_one_and_only_by_who_leads(db: T
     assert!(f.store.release_orphan(&leading, &row, soon).await.is_err(), "who was overtaken ends nothing");
     assert_eq!(f.store.release_orphan(&other, &row, soon).await.unwrap(), Some(Reclaim::Delete));
     assert!(f.column(&a, "checked_out_ms").await.is_some());
+}
+
+on_every_database!(a_claim_to_another_clusters_name_is_over_once_nobody_repeats_it);
+async fn a_claim_to_another_clusters_name_is_over_once_nobody_repeats_it(db: TestDb) {
+    let mut f = Fixture::new(db).await;
+    let alarm = SystemReport {
+        kind: SystemKind::ClusterConflict,
+        subject: "eu-1".into(),
+        text: "Two clusters call themselves eu-1".into(),
+        since_ms: 0,
+        targets: Vec::new(),
+        srv: "there".into(),
+        life: Life::UntilWithdrawn,
+    };
+    f.store.identify_cluster("eu-1", "k1").await.unwrap();
+    assert!(!f.store.settle_cluster("eu-1", MINUTE).await.unwrap(), "nobody claimed it");
+    for _ in 0..2 {
+        f.store.identify_cluster("eu-1", "k2").await.unwrap();
+        f.store.report_system(&alarm).await.unwrap();
+        f.pass(MINUTE - 10 * SECOND).await;
+        f.store.identify_cluster("eu-1", "k1").await.unwrap();
+        assert!(!f.store.settle_cluster("eu-1", MINUTE).await.unwrap(), "it was claimed within the minute");
+    }
+    assert_eq!(f.store.system_incidents().await.unwrap().len(), 1, "one, however often it was said");
+    f.pass(11 * SECOND).await;
+    assert!(!f.store.settle_cluster("eu-2", MINUTE).await.unwrap(), "another name");
+    assert!(f.store.settle_cluster("eu-1", MINUTE).await.unwrap());
+    assert!(!f.store.settle_cluster("eu-1", MINUTE).await.unwrap(), "once");
+    assert!(f.store.system_incidents().await.unwrap().is_empty());
+
+    f.store.identify_cluster("eu-1", "k2").await.unwrap();
+    f.store.report_system(&alarm).await.unwrap();
+    f.store.release_cluster("eu-1").await.unwrap();
+    assert!(f.store.system_incidents().await.unwrap().is_empty(), "whose name it is is settled");
 }
 
 on_every_database!(a_name_belongs_to_the_first_cluster_that_uses_it);

@@ -223,7 +223,7 @@ impl KubeApi {
     /// Waits until a condition says this.
     pub async fn until_says(&self, namespace: &str, name: &str, type_: &str, right: &str) {
         let what = format!("{namespace}/{name} says {type_}={right}");
-        eventually(Duration::from_secs(20), what, async || self.says(namespace, name, type_) == right).await;
+        eventually(Duration::from_secs(60), what, async || self.says(namespace, name, type_) == right).await;
     }
 
     /// Every write so far, as `PATCH …/status` or `POST …/events`.
@@ -465,7 +465,7 @@ impl Controller {
     /// Waits until a figure has this value.
     pub async fn until_figure(&self, name: &str, right: f64) {
         let what = format!("{name} is {right}");
-        eventually(Duration::from_secs(20), what, async || self.figure(name) == Some(right)).await;
+        eventually(Duration::from_secs(60), what, async || self.figure(name) == Some(right)).await;
     }
 
     /// Ends it in order.
