@@ -13,6 +13,9 @@ run: ## build and start GoTel on 127.0.0.1:8080 with an embedded database in dat
 test: ## run every check; installs, starts and stops the databases, the clusters, the browser and the mail server
 	@tests/setup/with-databases.sh --all $(MAKE) --no-print-directory checks
 
+# Real processes under faults, and those in clusters, mostly wait, for leases, limits and deadlines: many at once.
+WAITING = ha:: faults:: peers:: operator:: chart::
+
 # What `make test` runs once everything is up. Cheapest first. The pods of the chart run the program as it is released, but
 # for the optimisation across crates, which takes minutes again after each change (profile.bench).
 checks: export GOTEL_TEST_RELEASE = $(or $(CARGO_TARGET_DIR),target)/release/gotel
@@ -20,9 +23,8 @@ checks: lint doc generated-check
 	$(CARGO) test --locked --lib --bins
 	$(CARGO) build --locked --profile bench --bin gotel
 	$(CARGO) test --locked --doc
-	$(CARGO) test --locked --test it -- --skip ha:: --skip faults:: --skip peers::
-	@# Real processes under faults mostly wait, for leases, limits and deadlines: many at once.
-	$(CARGO) test --locked --test it -- ha:: faults:: peers:: --test-threads 8
+	$(CARGO) test --locked --test it -- $(WAITING:%=--skip %)
+	$(CARGO) test --locked --test it -- $(WAITING) --test-threads 8
 
 lint:
 	$(CARGO) fmt --check

@@ -4,8 +4,8 @@
 //! deleted takes its objects along, and nobody meant that. What is merely missing stays watched for the grace of an
 //! hour; and if too much is missing at once, or the definition is not the one that it was made under ([`brake`]),
 //! nothing is let go, and people are told. Before one is marked as missing, and again before it is let go, the API is
-//! asked for it by name: one that is there, or that nobody answers for, is kept. What belongs to namespaces that are not watched, or could not be listed yet,
-//! is left alone.
+//! asked for it by name: one that is there, or that nobody answers for, is kept. What belongs to namespaces that are not
+//! watched, or could not be listed yet, is left alone.
 
 use super::brake::{self, Why};
 use super::context::{Context, locked};

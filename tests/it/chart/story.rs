@@ -175,7 +175,7 @@ async fn story() {
     eu.apply("faxed", "faxed", "1h", &["fax"]).await;
     eu.becomes("faxed", "condition=Stalled").await;
     let why = eu.why("faxed").await;
-    assert!(why.contains("UnknownAlerter") && why.contains("choose of ops-mail, pager, chat"), "{why}");
+    assert!(why.contains("UnknownAlerter") && why.contains("choose from ops-mail, pager, chat"), "{why}");
 
     // The receiver refuses, and repeats all it was sent.
     let way = heard(&chat, "rates").remove(0).1;
