@@ -14,7 +14,7 @@ use gotel::clock;
 use gotel::operator::crd::{Reservation, ReservationSpec, ScheduleSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use serde_json::json;
@@ -25,6 +25,9 @@ const AT_A_TIME: usize = 16;
 
 /// New objects made while the others are refreshed.
 const NEW: usize = 5;
+
+/// The phase that the bare client writes, and the controller does not.
+const BARE: &str = "Suspended";
 
 /// Series of figures.
 const WRITES: &str = "gotel_operator_api_writes_total";
@@ -92,10 +95,15 @@ async fn measure(client: &Client, kubeconfig: &str, backend: &Backend, objects: 
     let create = names().map(|name| create(&api, name)).buffer_unordered(AT_A_TIME);
     create.try_collect::<Vec<()>>().await.expect("objects can be made");
 
-    let began_us = clock::boot_us();
-    let bare = names().map(|name| show(&api, name)).buffer_unordered(AT_A_TIME);
-    bare.try_collect::<Vec<()>>().await.expect("statuses can be written");
-    let bare_s = clock::since_us(began_us).as_secs_f64();
+    // The controller will replace a status, which costs the API server more than a first one: so does the bare client.
+    let bare = async |round| {
+        let began_us = clock::boot_us();
+        let all = names().map(|name| show(&api, name, round)).buffer_unordered(AT_A_TIME);
+        all.try_collect::<Vec<()>>().await.expect("statuses can be written");
+        clock::since_us(began_us).as_secs_f64()
+    };
+    bare("first").await;
+    let bare_s = bare("second").await;
 
     let db = Db::new(backend).await;
     let server = Server::in_cluster(&db.url, kubeconfig, &namespace);
@@ -103,9 +111,10 @@ async fn measure(client: &Client, kubeconfig: &str, backend: &Backend, objects: 
     until("the lease", async || figures.sum("gotel_operator_leads").await > 0.0).await;
     let began_us = clock::boot_us();
     until("as many writes", async || figures.sum(WRITES).await >= objects as f64).await;
-    // Some may have been written twice.
-    until("all to be ready", async || ready(&api).await == objects).await;
+    // Some may have been written twice. The API server looks for those that were not: all in one list would take it a second.
+    until("all to be shown", async || are_shown(&api).await).await;
     let ready_s = clock::since_us(began_us).as_secs_f64();
+    assert_eq!(ready(&api).await, objects, "all are ready");
     let writes = figures.sum(WRITES).await;
     let first = server.peak_bytes();
     // In good order: one that was killed has missed some time, and moves deadlines by it.
@@ -158,10 +167,11 @@ async fn create(api: &Api<Reservation>, name: String) -> kube::Result<()> {
 }
 
 /// What the bare client writes: of the shape that the controller writes.
-async fn show(api: &Api<Reservation>, name: String) -> kube::Result<()> {
+async fn show(api: &Api<Reservation>, name: String, round: &str) -> kube::Result<()> {
     let condition = |kind: &str| {
         json!({
-            "type": kind, "status": "Unknown", "reason": "Bare", "message": "written by the bare client of a benchmark",
+            "type": kind, "status": "Unknown", "reason": "Bare",
+            "message": format!("written by the bare client of a benchmark, {round} round"),
             "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
         })
     };
@@ -169,7 +179,7 @@ async fn show(api: &Api<Reservation>, name: String) -> kube::Result<()> {
         "apiVersion": "gotel.dev/v1alpha1",
         "kind": "Reservation",
         "status": {
-            "phase": "Pending",
+            "phase": BARE,
             "observedGeneration": 1,
             "nextDeadlineTime": "2026-01-01T00:00:00Z",
             "conditions": [condition("Ready"), condition("OnTime")],
@@ -201,6 +211,12 @@ async fn newcomers(api: &Api<Reservation>) -> Vec<f64> {
 fn is_ready(object: &Reservation) -> bool {
     let conditions = object.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Whether none is left that the controller has not written.
+async fn are_shown(api: &Api<Reservation>) -> bool {
+    let left = ListParams::default().fields(&format!("status.phase={BARE}"));
+    api.list(&left).await.expect("objects can be listed").items.is_empty()
 }
 
 /// How many are.
