@@ -1,9 +1,10 @@
 //! The status feed: what has changed in the database is sent to be shown.
 //!
 //! Promises: what changed in kind (late, failed, snoozed, told) is sent at once; mere times at most once a minute an
-//! object, and through a bucket ([`Queue`]). One query serves all objects, and takes at most a twentieth of the time. Each watch waits
-//! apart for its first list: one that may not be listed, or a definition that is not there, keeps no other waiting, and
-//! this loop moves all the while. What is held in a place that was not listed is neither judged nor swept.
+//! object, and through a bucket ([`Queue`]). One query serves all objects, and takes at most a twentieth of the time.
+//! Each watch waits apart for its first list: one that may not be listed, or a definition that is not there, keeps no
+//! other waiting, and this loop moves all the while. What is held in a place that was not listed is neither judged nor
+//! swept.
 
 use super::context::{Context, Guarded, locked};
 use super::place::{Place, Stand, Trouble};
