@@ -66,8 +66,9 @@ impl Store {
     pub async fn reserve(&self, key: &JobKey, settings: &Settings) -> Result<Reserved> {
         transact!(self.pooled().await?, Rule::named("reserve"), |tx| {
             let stored = settings.to_stored();
-            let Some(row) = lock(tx, key).await? else {
-                insert(tx, key, settings, &stored).await?;
+            let (now_ms, row) = lock(tx, key).await?;
+            let Some(row) = row else {
+                insert(tx, key, settings, &stored, now_ms).await?;
                 return Ok(Reserved::Created);
             };
             if let Some(held) = row.held {
@@ -87,7 +88,7 @@ impl Store {
     /// Ends the reservation `key`.
     pub async fn checkout(&self, key: &JobKey) -> Result<Found> {
         transact!(self.pooled().await?, Rule::named("checkout"), |tx| {
-            let Some(row) = lock(tx, key).await?.filter(|r| !r.checked_out) else { return Ok(Found::No) };
+            let Some(row) = in_use(tx, key).await? else { return Ok(Found::No) };
             if let Some(held) = row.held {
                 return Ok(Found::Owned(held.object));
             }
@@ -105,7 +106,7 @@ impl Store {
         by: Option<&str>,
     ) -> Result<Snoozed> {
         transact!(self.pooled().await?, Rule::named("snooze"), |tx| {
-            let Some(row) = lock(tx, key).await?.filter(|r| !r.checked_out) else { return Ok(Snoozed::No) };
+            let Some(row) = in_use(tx, key).await? else { return Ok(Snoozed::No) };
             if let Some(held) = row.held.filter(|held| held.suspended) {
                 return Ok(Snoozed::Suspended(held.object));
             }
@@ -128,7 +129,7 @@ impl Store {
     /// Ends a snooze now; one that has ended already stays as it was.
     pub async fn unsnooze(&self, key: &JobKey) -> Result<Found> {
         transact!(self.pooled().await?, Rule::named("unsnooze"), |tx| {
-            let Some(row) = lock(tx, key).await?.filter(|r| !r.checked_out) else { return Ok(Found::No) };
+            let Some(row) = in_use(tx, key).await? else { return Ok(Found::No) };
             if let Some(held) = row.held.as_ref().filter(|held| held.suspended) {
                 return Ok(Found::Owned(held.object.clone()));
             }
@@ -138,33 +139,42 @@ impl Store {
     }
 }
 
-/// The row as it is, locked.
-pub(super) async fn lock(tx: &mut Tx, key: &JobKey) -> Result<Option<Locked>> {
+/// The database's clock, and the row as it is, locked.
+pub(super) async fn lock(tx: &mut Tx, key: &JobKey) -> Result<(i64, Option<Locked>)> {
     let for_update = tx.inner().dialect.for_update();
     read(tx, key, for_update).await
 }
 
 /// The row as it is.
 pub(super) async fn look(tx: &mut Tx, key: &JobKey) -> Result<Option<Locked>> {
-    read(tx, key, "").await
+    Ok(read(tx, key, "").await?.1)
 }
 
-async fn read(tx: &mut Tx, key: &JobKey, for_update: &str) -> Result<Option<Locked>> {
+/// The row, locked, unless it is checked out.
+async fn in_use(tx: &mut Tx, key: &JobKey) -> Result<Option<Locked>> {
+    Ok(lock(tx, key).await?.1.filter(|row| !row.checked_out))
+}
+
+/// Asks for the clock where there is no row, too: whoever makes one needs it.
+async fn read(tx: &mut Tx, key: &JobKey, for_update: &str) -> Result<(i64, Option<Locked>)> {
     let now = tx.inner().now_expr();
     let text = format!(
-        "SELECT r.id, r.settings, r.checked_out_ms, r.snooze_until_ms, {now} AS now_ms, {} FROM reservation r \
-         LEFT JOIN kube_object o ON o.reservation_id = r.id WHERE r.rkey = ?{for_update}",
+        "SELECT n.now_ms, r.id, r.settings, r.checked_out_ms, r.snooze_until_ms, {} FROM (SELECT {now} AS now_ms) n \
+         LEFT JOIN reservation r ON r.rkey = ? LEFT JOIN kube_object o ON o.reservation_id = r.id{for_update}",
         objects::HELD
     );
-    let Some(row) = tx.maybe(sql(text).bind(key.digest())).await? else { return Ok(None) };
-    Ok(Some(Locked {
-        id: row.try_get(0)?,
-        settings: row.try_get(1)?,
-        checked_out: row.try_get::<Option<i64>, _>(2)?.is_some(),
-        snooze_until_ms: row.try_get(3)?,
-        now_ms: row.try_get(4)?,
+    let row = tx.one(sql(text).bind(key.digest())).await?;
+    let now_ms = row.try_get(0)?;
+    let Some(id) = row.try_get(1)? else { return Ok((now_ms, None)) };
+    let locked = Locked {
+        id,
+        settings: row.try_get(2)?,
+        checked_out: row.try_get::<Option<i64>, _>(3)?.is_some(),
+        snooze_until_ms: row.try_get(4)?,
+        now_ms,
         held: objects::held(&row, 5)?,
-    }))
+    };
+    Ok((now_ms, Some(locked)))
 }
 
 /// New settings for a row in use; false: they are what it has.
@@ -228,22 +238,22 @@ pub(super) async fn insert(
     key: &JobKey,
     settings: &Settings,
     stored: &str,
+    now_ms: i64,
 ) -> Result<Option<i64>> {
-    let now = tx.inner().now_expr();
     let made = tx
         .run(
-            sql(format!(
-                "INSERT INTO reservation (rkey, app, component, owner, gen, settings, max_runtime_ms, state, due_ms, \
+            sql("INSERT INTO reservation (rkey, app, component, owner, gen, settings, max_runtime_ms, state, due_ms, \
                  created_ms, updated_ms, fails, checkins, uses_runs, rearm_ms) \
-                 VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, {now}, {now}, 0, 0, 0, 0)"
-            ))
+                 VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?, ?, 0, 0, 0, 0)")
             .bind(key.digest())
             .bind(key.app.as_str().to_owned())
             .bind(key.component.as_str().to_owned())
             .bind(settings.owner.clone())
             .bind(stored.to_owned())
             .bind(settings.max_runtime_ms)
-            .bind(State::Waiting.as_str()),
+            .bind(State::Waiting.as_str())
+            .bind(now_ms)
+            .bind(now_ms),
         )
         .await?;
     Ok(made.last_insert_id())

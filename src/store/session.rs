@@ -22,6 +22,7 @@ use super::endpoints::Link;
 use super::error::{Result, StoreError};
 use super::{Inner, Store, pool};
 use crate::clock;
+use futures::TryStreamExt;
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Executor};
@@ -203,6 +204,26 @@ impl Tx {
 
     pub(super) async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
         heard(self.rule, query.fetch_all(&mut self.link.conn)).await
+    }
+
+    /// What `read` makes of each row, one after the other: as the driver keeps them, thousands take tens of megabytes.
+    pub(super) async fn each<T>(
+        &mut self,
+        query: Query<'_, Any, AnyArguments>,
+        read: impl Fn(&AnyRow) -> Result<Option<T>>,
+    ) -> Result<Vec<T>> {
+        let made = async {
+            let mut rows = query.fetch(&mut self.link.conn);
+            let mut made = Vec::new();
+            while let Some(row) = rows.try_next().await? {
+                match read(&row) {
+                    Ok(one) => made.extend(one),
+                    Err(e) => return Ok(Err(e)),
+                }
+            }
+            Ok(Ok(made))
+        };
+        heard(self.rule, made).await?
     }
 
     pub(super) async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<AnyRow> {

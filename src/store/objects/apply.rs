@@ -1,6 +1,6 @@
 //! An object takes, changes and lets go its reservation.
 
-use super::view::view;
+use super::view::{new, view};
 use super::{Applied, ObjectId, ObjectView, Plan, RENEW_BELOW_MS, Reclaim, Stored, Wish, nothing_there};
 use crate::reservation::JobKey;
 use crate::reservation::duration::YEAR_MS;
@@ -46,7 +46,7 @@ impl Store {
         }
         transact!(self.pooled().await?, Rule::named("object_apply"), |tx| {
             let stored = wish.settings.to_stored();
-            let row = lock(tx, key).await?;
+            let (now_ms, row) = lock(tx, key).await?;
             let planned = plan(row.as_ref().map(Stored::from).as_ref());
             if planned != Plan::Write {
                 return untouched(tx, planned, row).await;
@@ -64,10 +64,14 @@ impl Store {
                     suspend(tx, &row, wish).await?;
                     row.id
                 }
-                None => match insert(tx, key, wish.settings, &stored).await? {
-                    Some(id) if !wish.suspend => id,
+                None => match insert(tx, key, wish.settings, &stored, now_ms).await? {
+                    Some(id) if !wish.suspend => {
+                        own(tx, id, wish).await?;
+                        let view = Some(new(id, key, wish, now_ms));
+                        return Ok(Applied { plan: planned, adopted: false, view });
+                    }
                     _ => {
-                        let row = lock(tx, key).await?.ok_or_else(nothing_there)?;
+                        let row = lock(tx, key).await?.1.ok_or_else(nothing_there)?;
                         suspend(tx, &row, wish).await?;
                         row.id
                     }

@@ -10,6 +10,7 @@ use crate::store::lease::fence;
 use crate::store::session::{Rule, sql, transact};
 use crate::store::{Leading, Store};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 use std::collections::HashMap;
 
 /// What the status of an object is judged by, without its settings.
@@ -32,6 +33,22 @@ pub struct OwnedRow {
 /// Notices of an incident that ended longer ago are not looked at: they stay as they were shown.
 const RECENT_MS: i64 = 3_600_000;
 
+fn owned(row: &AnyRow) -> Result<Option<OwnedRow>> {
+    let snooze = match (row.try_get(3)?, row.try_get(4)?) {
+        (Some(from_ms), Some(until_ms)) => Some(Snooze { from_ms, until_ms }),
+        _ => None,
+    };
+    let Some(held) = held(row, 5)? else { return Ok(None) };
+    Ok(Some(OwnedRow {
+        id: row.try_get(0)?,
+        state: State::parse(&row.try_get::<String, _>(1)?),
+        last_ok_ms: row.try_get(2)?,
+        snooze,
+        held,
+        alerts: Alerts::default(),
+    }))
+}
+
 impl Store {
     /// Everything that objects of `cluster` hold, and the database's clock.
     pub async fn owned(&self, cluster: &str) -> Result<(Vec<OwnedRow>, i64)> {
@@ -41,23 +58,7 @@ impl Store {
                 "SELECT r.id, r.state, r.last_ok_ms, r.snooze_from_ms, r.snooze_until_ms, {HELD} FROM kube_object o \
                  JOIN reservation r ON r.id = o.reservation_id WHERE o.cluster = ?"
             );
-            let mut rows = Vec::new();
-            for row in tx.all(sql(text).bind(cluster.to_owned())).await? {
-                let snooze = match (row.try_get(3)?, row.try_get(4)?) {
-                    (Some(from_ms), Some(until_ms)) => Some(Snooze { from_ms, until_ms }),
-                    _ => None,
-                };
-                if let Some(held) = held(&row, 5)? {
-                    rows.push(OwnedRow {
-                        id: row.try_get(0)?,
-                        state: State::parse(&row.try_get::<String, _>(1)?),
-                        last_ok_ms: row.try_get(2)?,
-                        snooze,
-                        held,
-                        alerts: Alerts::default(),
-                    });
-                }
-            }
+            let mut rows = tx.each(sql(text).bind(cluster.to_owned()), owned).await?;
             let told = "SELECT i.reservation_id, i.opened_ms, d.state, COUNT(*), \
                         MAX(CASE WHEN d.error IS NULL THEN 0 ELSE 1 END) FROM incident i \
                         JOIN kube_object o ON o.reservation_id = i.reservation_id \

@@ -1,10 +1,13 @@
 //! What an object shows of its reservation, in as few trips as it can be.
 //!
-//! Promises: one trip for a reservation that was never told of; one more each where notices or outages are there.
+//! Promises: no trip for a reservation that was made just now, one for one that was never told of; one more each where
+//! notices or outages are there.
 
-use super::{Alerts, Held, ObjectId, ObjectView, Reclaim, nothing_there};
+use super::{Alerts, Held, ObjectId, ObjectView, Reclaim, Wish, nothing_there};
+use crate::reservation::{Evidence, JobKey, State};
 use crate::store::error::Result;
 use crate::store::session::{Tx, sql};
+use crate::store::views::ReservationView;
 use crate::store::{outages, views};
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -58,6 +61,32 @@ pub(super) async fn view(tx: &mut Tx, id: i64) -> Result<ObjectView> {
         _ => outages::load(tx).await?,
     };
     Ok(ObjectView { reservation: views::reservation(&row)?, held, alerts, outages, now_ms: row.try_get(at)? })
+}
+
+/// What [`view`] would find of the row `id`, which was made a moment ago: nothing has happened to it yet, and no outage
+/// that is over moves a deadline that counts from now.
+pub(super) fn new(id: i64, key: &JobKey, wish: Wish<'_>, now_ms: i64) -> ObjectView {
+    let reservation = ReservationView {
+        id,
+        app: key.app.as_str().to_owned(),
+        component: key.component.as_str().to_owned(),
+        settings: Ok(wish.settings.clone()),
+        state: State::Waiting,
+        evidence: Evidence { created_ms: now_ms, ..Evidence::default() },
+        snooze_reason: None,
+        snooze_by: None,
+        updated_ms: now_ms,
+        incident: None,
+        object: Some(wish.object.clone()),
+    };
+    let held = Held {
+        object: wish.object.clone(),
+        generation: wish.generation,
+        reclaim: wish.reclaim,
+        suspended: wish.suspend,
+        orphaned_ms: None,
+    };
+    ObjectView { reservation, held, alerts: Alerts::default(), outages: Vec::new(), now_ms }
 }
 
 /// How the notices of this incident fared.

@@ -93,6 +93,19 @@ async fn an_object_makes_its_reservation_once_and_shows_how_it_is(db: TestDb) {
     assert!(f.store.owned("eu-2").await.unwrap().0.is_empty());
 }
 
+on_every_database!(a_new_one_is_shown_as_it_would_be_read);
+async fn a_new_one_is_shown_as_it_would_be_read(db: TestDb) {
+    let f = Fixture::new(db).await;
+    for (name, suspend) in [("a", false), ("b", true)] {
+        let mine = object(name, "u1");
+        let mut made = Asks { suspend, ..asks(&mine) }.of(&f, &key(name)).await.view.unwrap();
+        let read = f.store.object(&mine).await.unwrap().unwrap();
+        assert!(made.now_ms <= read.now_ms);
+        made.now_ms = read.now_ms;
+        assert_eq!(format!("{made:?}"), format!("{read:?}"));
+    }
+}
+
 on_every_database!(a_change_by_the_object_is_an_edit_and_an_older_one_is_left_out);
 async fn a_change_by_the_object_is_an_edit_and_an_older_one_is_left_out(db: TestDb) {
     let mut f = Fixture::new(db).await;
