@@ -19,6 +19,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
+/// Objects that are looked at at a time. Without a bound a start with thousands of them would be thousands at once.
+pub(super) const AT_A_TIME: u16 = 16;
+
 /// An object that may not be readable.
 pub(super) type Guarded = DeserializeGuard<Reservation>;
 
@@ -51,6 +54,8 @@ pub(super) struct Context {
     pub(super) sent: Mutex<HashMap<String, i64>>,
     /// A watch has listed its objects.
     pub(super) listed: Notify,
+    /// One of [`Self::sent`] was looked at.
+    pub(super) room: Notify,
 }
 
 /// A lock that a panic elsewhere does not take along.
@@ -144,7 +149,10 @@ impl Context {
                     "the database does not answer: objects are not taken in, and their status stands still";
                 self.event_here("DatabaseUnavailable", note).await;
             }
-            None => tracing::info!("Kubernetes objects are taken in again"),
+            None => {
+                self.shared.failures.forgive();
+                tracing::info!("Kubernetes objects are taken in again");
+            }
         }
     }
 

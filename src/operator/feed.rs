@@ -8,7 +8,7 @@
 
 use super::context::{Context, Guarded, locked};
 use super::place::{Place, Stand, Trouble};
-use super::queue::{Due, Queue};
+use super::queue::{Due, Queue, Waiting};
 use super::status::{Staleness, condition, staleness};
 use super::sweep::Sweep;
 use super::words::{READY, Reason};
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// Between two looks at the database, at least.
 const PERIOD: Duration = Duration::from_secs(2);
-/// Between two looks while more waits than may be on its way.
+/// Between two tries to send what waits for its time, or for what is on its way and not heard of again.
 const BUSY: Duration = Duration::from_millis(100);
 
 pub(super) struct Feed {
@@ -30,6 +30,8 @@ pub(super) struct Feed {
     places: Vec<Place>,
     sweep: Sweep,
     queue: Queue,
+    /// What the last look found and could not send yet.
+    waiting: Waiting<Look>,
 }
 
 /// An object that is to be looked at: its watch, and itself.
@@ -39,7 +41,7 @@ impl Feed {
     pub(super) fn new(ctx: Arc<Context>, places: Vec<Place>) -> Self {
         let config = &ctx.shared.config;
         let queue = Queue::new(config.status_writes_per_second, config.times_every_ms, clock::boot_ms());
-        Self { sweep: Sweep::new(&ctx), ctx, places, queue }
+        Self { sweep: Sweep::new(&ctx), ctx, places, queue, waiting: Waiting::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -61,16 +63,29 @@ impl Feed {
             }
             let outcome = self.step(&listed, &unlisted).await;
             self.ctx.database(outcome.as_ref().err()).await;
-            let rest = match outcome {
-                Ok(0) => PERIOD.max(clock::since_us(began_us) * 20),
-                Ok(_) => BUSY.max(clock::since_us(began_us) * 2),
-                Err(e) => {
-                    self.ctx.shared.pulse.tried(format!("the database: {}", e.class()));
-                    PERIOD.max(clock::since_us(began_us) * 20)
-                }
-            };
-            tokio::time::sleep(rest).await;
+            if let Err(e) = outcome {
+                self.ctx.shared.pulse.tried(format!("the database: {}", e.class()));
+                self.waiting = Waiting::default();
+            }
+            self.rest(PERIOD.max(clock::since_us(began_us) * 20)).await;
         }
+    }
+
+    /// Until the next look: sends what waits as room is made.
+    async fn rest(&mut self, rest: Duration) {
+        let began_us = clock::boot_us();
+        while self.waiting.len() > 0 {
+            let left = rest.saturating_sub(clock::since_us(began_us));
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BUSY.min(left)) => {}
+                () = self.ctx.room.notified() => {}
+            }
+            self.send();
+        }
+        tokio::time::sleep(rest.saturating_sub(clock::since_us(began_us))).await;
     }
 
     /// How each place stands: whether it was listed, and the rest.
@@ -82,6 +97,7 @@ impl Feed {
             self.ctx.shared.metrics.operator.watches(stand.word(), count);
         }
         if looks.iter().any(|(.., over)| *over) {
+            self.ctx.shared.failures.forgive();
             tracing::info!("Kubernetes objects are watched again");
         }
         let any = |stand| looks.iter().any(|(_, found, _)| *found == stand);
@@ -93,8 +109,8 @@ impl Feed {
         looks.into_iter().map(|(listed, stand, _)| (listed, stand)).collect()
     }
 
-    /// One look at the places that were listed; says how many wait.
-    async fn step(&mut self, listed: &[usize], unlisted: &[String]) -> Result<usize, StoreError> {
+    /// One look at the places that were listed.
+    async fn step(&mut self, listed: &[usize], unlisted: &[String]) -> Result<(), StoreError> {
         let ctx = Arc::clone(&self.ctx);
         let shared = &ctx.shared;
         // First the rows: whatever has one was in the watch before.
@@ -115,6 +131,8 @@ impl Feed {
                         losers.push(due());
                     }
                     match staleness(object, by_uid.get(&*uid).copied(), now_ms) {
+                        // It comes by itself.
+                        Staleness::Transition | Staleness::Times if shared.failures.waits(&uid, boot_ms) => {}
                         Staleness::Transition => transitions.push(due()),
                         Staleness::Times if self.queue.may_refresh(&uid, boot_ms) => times.push(due()),
                         Staleness::Times | Staleness::Fresh => {}
@@ -134,25 +152,25 @@ impl Feed {
             // What was let go may be theirs now.
             transitions.append(&mut losers);
         }
-        self.queue.keep(|uid| live.contains(uid));
-        let waiting = self.send(transitions, times, boot_ms);
-        shared.metrics.operator.backlog(waiting);
+        self.queue.keep(&mut locked(&ctx.sent), |uid| live.contains(uid));
+        self.waiting = self.queue.line_up(transitions, times);
+        self.send();
         let mut note = format!("writes for cluster {}: {} objects", shared.cluster, live.len());
         for why in unlisted {
             note += &format!("; {why}");
         }
         shared.pulse.beat_with(note);
-        Ok(waiting)
+        Ok(())
     }
 
-    /// Sends as many as may be on their way; says how many are left.
-    fn send(&mut self, transitions: Vec<Due<Look>>, times: Vec<Due<Look>>, boot_ms: i64) -> usize {
-        let (chosen, left) = self.queue.take(&mut locked(&self.ctx.sent), transitions, times, boot_ms);
-        for (place, object) in chosen {
+    /// Sends as many as may be on their way.
+    fn send(&mut self) {
+        let sent = &mut locked(&self.ctx.sent);
+        for (place, object) in self.queue.take(sent, &mut self.waiting, clock::boot_ms()) {
             // The other end is gone only when this term is.
             let _ = self.places[place].look_at.unbounded_send(object);
         }
-        left
+        self.ctx.shared.metrics.operator.backlog(self.waiting.len());
     }
 }
 

@@ -2,18 +2,39 @@
 //!
 //! Promises: what changed in kind goes first; mere times of one object go at most so often, the longest waiting first,
 //! and through a bucket. Only so many are on their way at a time, so that an object whose spec is new, which does not
-//! come through here, never waits behind thousands of refreshes.
+//! come through here, finds room at once, however many others are to be shown.
 
 use super::bucket::Bucket;
-use std::collections::HashMap;
+use super::context::AT_A_TIME;
+use std::collections::{HashMap, VecDeque};
 
-/// Objects that may be on their way at a time.
-const WINDOW: usize = 64;
+/// Objects that may be on their way at a time: half of those that are looked at at a time.
+const WINDOW: usize = AT_A_TIME as usize / 2;
 /// One that is not heard of again for so long is on its way no more.
 const FORGOTTEN_MS: i64 = 30_000;
 
 /// An object that is to be looked at: its uid, and what sends it.
 pub(super) type Due<T> = (String, T);
+
+/// Objects that are still to be sent.
+#[derive(Debug)]
+pub(super) struct Waiting<T> {
+    transitions: VecDeque<Due<T>>,
+    times: VecDeque<Due<T>>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { transitions: VecDeque::new(), times: VecDeque::new() }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.transitions.len() + self.times.len()
+    }
+}
 
 pub(super) struct Queue {
     bucket: Bucket,
@@ -32,38 +53,44 @@ impl Queue {
         self.shown.get(uid).is_none_or(|since_ms| since_ms + self.times_every_ms <= boot_ms)
     }
 
-    /// Forgets the objects that are not there any more.
-    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+    /// Forgets the objects that are not there any more; nobody looks at those of `sent`.
+    pub(super) fn keep(&mut self, sent: &mut HashMap<String, i64>, is_there: impl Fn(&str) -> bool) {
         self.shown.retain(|uid, _| is_there(uid));
+        sent.retain(|uid, _| is_there(uid));
     }
 
-    /// Those to send now, and how many are left; `sent`: what is on its way, and since when.
+    /// What a look found, in the order in which it is to be sent.
+    pub(super) fn line_up<T>(&self, transitions: Vec<Due<T>>, mut times: Vec<Due<T>>) -> Waiting<T> {
+        times.sort_by_key(|(uid, _)| self.shown.get(uid).copied().unwrap_or(i64::MIN));
+        Waiting { transitions: transitions.into(), times: times.into() }
+    }
+
+    /// Those to send now; `sent`: what is on its way, and since when. What is neither chosen nor on its way goes
+    /// on waiting.
     pub(super) fn take<T>(
         &mut self,
         sent: &mut HashMap<String, i64>,
-        transitions: Vec<Due<T>>,
-        mut times: Vec<Due<T>>,
+        waiting: &mut Waiting<T>,
         boot_ms: i64,
-    ) -> (Vec<T>, usize) {
-        let all = transitions.len() + times.len();
+    ) -> Vec<T> {
         sent.retain(|_, since_ms| *since_ms + FORGOTTEN_MS > boot_ms);
-        times.sort_by_key(|(uid, _)| self.shown.get(uid).copied().unwrap_or(i64::MIN));
-        let first = transitions.len();
-        let (mut chosen, mut gone) = (Vec::new(), 0);
-        for (n, (uid, due)) in transitions.into_iter().chain(times).enumerate() {
-            if sent.contains_key(&uid) {
-                gone += 1;
-                continue;
+        let mut chosen = Vec::new();
+        loop {
+            let first = !waiting.transitions.is_empty();
+            let line = if first { &mut waiting.transitions } else { &mut waiting.times };
+            let Some((uid, _)) = line.front() else { break };
+            if !sent.contains_key(uid) {
+                if sent.len() >= WINDOW || !(first || self.bucket.take(boot_ms)) {
+                    break;
+                }
+                sent.insert(uid.clone(), boot_ms);
+                self.shown.insert(uid.clone(), boot_ms);
+                chosen.extend(line.pop_front().map(|(_, due)| due));
+            } else {
+                line.pop_front();
             }
-            if sent.len() >= WINDOW || (n >= first && !self.bucket.take(boot_ms)) {
-                break;
-            }
-            gone += 1;
-            sent.insert(uid.clone(), boot_ms);
-            self.shown.insert(uid, boot_ms);
-            chosen.push(due);
         }
-        (chosen, all - gone)
+        chosen
     }
 }
 
@@ -85,7 +112,8 @@ mod tests {
         at_ms: i64,
     ) -> Vec<usize> {
         let times = times.into_iter().filter(|(uid, _)| queue.may_refresh(uid, at_ms)).collect();
-        queue.take(&mut HashMap::new(), transitions, times, at_ms).0
+        let mut waiting = queue.line_up(transitions, times);
+        queue.take(&mut HashMap::new(), &mut waiting, at_ms)
     }
 
     #[test]
@@ -120,12 +148,26 @@ mod tests {
     #[test]
     fn only_so_many_are_on_their_way_until_they_are_heard_of() {
         let (mut queue, mut sent) = (Queue::new(1000, MINUTE, 0), HashMap::new());
-        let (first, left) = queue.take(&mut sent, due(0..200), due(200..300), 0);
-        assert_eq!((first.len(), left), (WINDOW, 300 - WINDOW));
-        assert_eq!(queue.take(&mut sent, due(0..200), vec![], 1).0.len(), 0);
-        sent.remove("u7");
-        assert_eq!(queue.take(&mut sent, due(64..200), vec![], 2).0, [64]);
-        let (again, _) = queue.take(&mut sent, due(0..200), vec![], FORGOTTEN_MS);
+        let mut waiting = queue.line_up(due(0..200), due(200..300));
+        let first = queue.take(&mut sent, &mut waiting, 0);
+        assert_eq!((first.len(), waiting.len()), (WINDOW, 300 - WINDOW));
+        assert_eq!(queue.take(&mut sent, &mut waiting, 1).len(), 0);
+        sent.remove("u3");
+        assert_eq!(queue.take(&mut sent, &mut waiting, 2), [WINDOW], "the next, without another look");
+        assert_eq!(waiting.len(), 299 - WINDOW);
+        let again = queue.take(&mut sent, &mut waiting, FORGOTTEN_MS);
         assert_eq!(again.len(), WINDOW - 1, "all but the one that was sent later");
+        queue.keep(&mut sent, |_| false);
+        let more = queue.take(&mut sent, &mut waiting, FORGOTTEN_MS);
+        assert_eq!(more.len(), WINDOW, "those that are gone take no room");
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_sent_again_and_does_not_wait() {
+        let (mut queue, mut sent) = (Queue::new(1000, MINUTE, 0), HashMap::new());
+        sent.extend(due(0..5).into_iter().map(|(uid, _)| (uid, 0)));
+        let mut waiting = queue.line_up(due(3..8), due(0..3));
+        assert_eq!(queue.take(&mut sent, &mut waiting, 1), [5, 6, 7]);
+        assert_eq!(waiting.len(), 0);
     }
 }

@@ -14,10 +14,12 @@ use super::{diff, events};
 use crate::clock;
 use crate::store::{ObjectId, ObjectView, Plan, StoreError, Wish};
 use kube::api::{Patch, PatchParams};
+use kube::core::Request;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Resource, ResourceExt};
 use kube_runtime::controller::Action;
 use kube_runtime::events::EventType;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -52,7 +54,9 @@ pub(super) async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result
     if outcome.is_ok() {
         ctx.shared.failures.went_well(&uid);
     }
-    locked(&ctx.sent).remove(&uid);
+    if locked(&ctx.sent).remove(&uid).is_some() {
+        ctx.room.notify_one();
+    }
     outcome
 }
 
@@ -63,7 +67,7 @@ pub(super) fn failed(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> 
     if let Error::Call(e) = error {
         tracing::debug!(object = object.name_any(), error = %e, "the status was not written");
     }
-    Action::requeue(ctx.shared.failures.failed(&uid))
+    Action::requeue(ctx.shared.failures.failed(&uid, clock::boot_ms()))
 }
 
 /// The status to write, and when to look again.
@@ -198,9 +202,12 @@ async fn write(
         "metadata": { "name": name, "uid": meta.uid },
         "status": status,
     }));
-    let api = ctx.api(meta.namespace.as_deref().unwrap_or_default());
+    let url = Reservation::url_path(&(), meta.namespace.as_deref());
     let params = PatchParams::apply(MANAGER).force();
-    let written = call(api.patch_status(&name, &params, &patch)).await;
+    let request = Request::new(url).patch_subresource("status", &name, &params, &patch);
+    // The watch brings the object as it is then; to read the answer, too, would cost as much as to write the request.
+    let request = request.map_err(kube::Error::BuildRequest);
+    let written = call(async { ctx.client.request::<IgnoredAny>(request?).await }).await;
     ctx.shared.metrics.operator.wrote("status", written.is_ok());
     match written {
         Ok(_) => Ok(true),

@@ -1,6 +1,6 @@
 //! One term: for as long as this replica holds its cluster's lease, objects are watched, looked at and fed.
 
-use super::context::{Context, Guarded, Shared};
+use super::context::{AT_A_TIME, Context, Guarded, Shared};
 use super::feed::Feed;
 use super::place::{Health, Place};
 use super::reconcile::{failed, reconcile};
@@ -17,9 +17,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
-/// Objects that are looked at at a time. Without a bound a start with thousands of them would be thousands at once.
-const AT_A_TIME: u16 = 16;
-
 /// Runs until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, client: Client, leading: Leading) {
     let reporter = Reporter { controller: "gotel".into(), instance: Some(shared.pod.clone()) };
@@ -30,6 +27,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client, leading: Leading) {
         deleted: Mutex::default(),
         sent: Mutex::new(HashMap::new()),
         listed: Notify::new(),
+        room: Notify::new(),
         shared,
     });
     let namespaces = &ctx.shared.config.namespaces;

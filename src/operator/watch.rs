@@ -102,6 +102,7 @@ fn tap(ctx: &Context, health: &Health, event: &Result<Event<Guarded>, watcher::E
         Ok(event) => {
             ctx.shared.metrics.operator.watch_told(clock::wall_ms());
             if health.works() {
+                ctx.shared.failures.forgive();
                 tracing::info!("Kubernetes objects are watched again");
             }
             match event {

@@ -304,6 +304,26 @@ async fn an_api_that_fails_for_a_while_is_caught_up_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_is_always_refused_is_tried_less_and_less_often() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let controller = with_objects(&f, &api, "{}", 2).await;
+    api.forbid("/job-0/status");
+    for name in ["job-0", "job-1"] {
+        f.check_in(&job(name), SignalKind::Ok).await;
+    }
+    f.evaluate().await;
+    api.until_says("team-a", "job-1", "OnTime", "True/CheckedIn").await;
+    // Each look at the database, every two seconds, finds that it says something that is no longer so.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    // After 0, 5, 15, 35 and 75 seconds.
+    let failed = controller.figure("gotel_operator_reconciliations_total{result=\"failed\"}").unwrap();
+    assert!((1.0..=4.0).contains(&failed), "it was tried {failed} times");
+    api.allow();
+    api.until_says("team-a", "job-0", "OnTime", "True/CheckedIn").await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_hangs_is_given_up_while_the_others_go_on() {
     let (f, api) = (fixture().await, KubeApi::new());
     api.hang(Some("/job-0/status"));
@@ -322,6 +342,27 @@ async fn a_call_that_hangs_is_given_up_while_the_others_go_on() {
     assert!(f.store.reservation(&job("job-0")).await.unwrap().is_some(), "it is watched all the same");
     api.hang(None);
     api.until_says("team-a", "job-0", "Ready", "True/Watching").await;
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_finds_room_while_the_status_of_many_others_hangs() {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    let controller = with_objects(&f, &api, "{}", 20).await;
+    api.hang(Some("/job-"));
+    for n in 0..20 {
+        f.check_in(&job(&format!("job-{n}")), SignalKind::Ok).await;
+    }
+    f.evaluate().await;
+    // Half of those that may be looked at at a time.
+    controller.until_figure("gotel_operator_status_backlog", 12.0).await;
+    api.apply("team-a", "new", spec("new"));
+    api.until_says("team-a", "new", "Ready", "True/Watching").await;
+    api.hang(None);
+    for n in 0..20 {
+        api.until_says("team-a", &format!("job-{n}"), "OnTime", "True/CheckedIn").await;
+    }
+    controller.until_figure("gotel_operator_status_backlog", 0.0).await;
     controller.stop().await;
 }
 
