@@ -73,14 +73,14 @@ pub(super) struct Keeper {
     metrics: Arc<Metrics>,
     /// What failed last, until it works again.
     failing: Option<Failing>,
-    /// The reason not to lead that was last told.
+    /// The reason not to lead, and whether it was told: one that a cluster's keeper begins with is no news.
     barred: Option<String>,
+    bar_told: bool,
 }
 
 impl Keeper {
     pub(super) fn new(office: Office, c: &Standing, publish: watch::Sender<Option<Leading>>) -> Self {
         Self {
-            office,
             session: c.store.session(),
             replica: c.replica.clone(),
             timers: c.timers,
@@ -95,7 +95,9 @@ impl Keeper {
             bar: Arc::clone(&c.bar),
             metrics: Arc::clone(&c.metrics),
             failing: None,
-            barred: None,
+            barred: if office.coordinates { None } else { c.bar.reason() },
+            bar_told: false,
+            office,
         }
     }
 
@@ -131,8 +133,12 @@ impl Keeper {
                     tracing::error!(why, "this replica must not coordinate")
                 }
                 Some(why) => tracing::info!(why, "this replica leaves {} to others", self.office.scope),
-                None => tracing::info!("this replica may hold {} again", self.office.scope),
+                None if self.bar_told => {
+                    tracing::info!("this replica may hold {} again", self.office.scope);
+                }
+                None => {}
             }
+            self.bar_told = barred.is_some();
             self.barred.clone_from(&barred);
         }
         let now = Now {

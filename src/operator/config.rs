@@ -86,6 +86,9 @@ pub struct OperatorConfig {
     /// Mere times of one object are refreshed at most this often, in milliseconds. The object's schema says so; only
     /// tests are in a hurry.
     pub times_every_ms: i64,
+    /// Whether a missing object still exists may go unanswered for this long until people are told, in milliseconds.
+    /// A restart of the API server takes less; only tests are in a hurry.
+    pub unanswered_ms: i64,
 }
 
 impl Written {
@@ -150,6 +153,7 @@ impl Written {
             pod: flags.pod.clone().filter(|name| !name.is_empty()),
             pod_uid: flags.pod_uid.clone().filter(|uid| !uid.is_empty()),
             times_every_ms: 60_000,
+            unanswered_ms: 60_000,
         })
     }
 }

@@ -25,8 +25,6 @@ const ASKED: usize = 64;
 const AT_A_TIME: usize = 16;
 /// One that is there and not watched is asked for again after this.
 const ASK_AGAIN_MS: i64 = 60_000;
-/// Nobody is told of questions that go without an answer for less than this.
-const UNANSWERED_MS: i64 = 60_000;
 
 pub(super) struct Sweep {
     ctx: Arc<Context>,
@@ -211,7 +209,8 @@ impl Sweep {
             }
         }
         let there: Vec<&OwnedRow> = missing.iter().copied().filter(|row| self.is_there(row)).collect();
-        let unanswered = self.unanswered_ms.is_some_and(|since| since + UNANSWERED_MS <= boot_ms);
+        let patience_ms = shared.config.unanswered_ms;
+        let unanswered = self.unanswered_ms.is_some_and(|since| since + patience_ms <= boot_ms);
         let kept = if self.unanswered_ms.is_some() { missing.len() } else { there.len() };
         shared.metrics.operator.missing(missing.len(), kept);
         if !there.is_empty() {

@@ -90,6 +90,35 @@ async fn many_missing_at_once_pull_the_brake_and_people_are_told() {
     controller.stop().await;
 }
 
+#[rstest::rstest]
+#[case::for_a_moment(600_000, 0)]
+#[case::for_long(1000, 1)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_answers_for_is_kept_and_told_when_that_lasts(
+    #[case] unanswered_ms: i64,
+    #[case] told: i64,
+) {
+    let (mut f, api) = (fixture().await, KubeApi::new());
+    with_objects(&f, &api, "{}", 3).await.stop().await;
+    api.forbid("/job-0");
+    api.lose("team-a", "job-0");
+    let config = OperatorConfig { unanswered_ms, ..configuration("{orphanGrace: 0s}") };
+    let controller = Controller::configured(&f.store, &api, config, "gotel-0").await;
+    controller.until_figure("gotel_operator_sweep_braked", 1.0).await;
+    let open = "SELECT COUNT(*) FROM incident WHERE open_key = 's/sweep-braked/eu-1'";
+    eventually(LONG, "people are told, or not", async || f.number(open).await == told).await;
+    if told == 1 {
+        let text = f.store.system_incidents().await.unwrap().remove(0).detail.unwrap();
+        assert!(text.contains("1 of 3") && text.contains("is not answered"), "{text}");
+    }
+    assert_eq!(watched(&f, 3).await, 3);
+    // Once it is answered, it is believed.
+    api.allow();
+    eventually(LONG, "the checkout", async || watched(&f, 3).await == 2).await;
+    eventually(LONG, "the end of it", async || f.number(open).await == 0).await;
+    controller.stop().await;
+}
+
 /// With `count` objects of team x there, the selector asks for another team's.
 async fn another_selector(count: usize) -> (Fixture, KubeApi, Controller) {
     let (f, api) = (fixture().await, KubeApi::new());
