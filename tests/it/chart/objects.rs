@@ -17,9 +17,7 @@ fn crd() -> String {
 /// The shared cluster with the CRD in it; whoever comes second finds it there.
 async fn with_crd() -> Option<Cluster> {
     let cluster = Cluster::shared()?;
-    cluster.apply(&crd(), &["--field-manager=tests", "--force-conflicts"]).await.ok();
-    let args = ["wait", "--for=condition=Established", "crd/reservations.gotel.dev", "--timeout=60s"];
-    cluster.kubectl(&args).await.ok();
+    cluster.define(&crd()).await;
     Some(cluster)
 }
 
@@ -75,9 +73,7 @@ async fn the_prometheus_operator_is_given_what_it_takes() {
     let Some(cluster) = Cluster::private() else { return };
     let namespace = cluster.namespace("monitored").await;
     let definitions = std::fs::read_to_string(at("tests/it/chart/prometheus-operator.yaml")).unwrap();
-    cluster.apply(&definitions, &[]).await.ok();
-    let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
-    cluster.kubectl(&wait).await.ok();
+    cluster.define(&definitions).await;
     let mut kinds = Vec::new();
     for (name, files) in INSTALLATIONS {
         let here = format!("--namespace={}", namespace.name);

@@ -37,9 +37,7 @@ pub(super) fn at(path: &str) -> String {
 /// Makes a cluster know reservations.
 pub(super) async fn define(cluster: &Cluster) {
     let crd = std::fs::read_to_string(at("crds/reservations.yaml")).unwrap();
-    cluster.apply(&crd, &["--field-manager=tests", "--force-conflicts"]).await.ok();
-    let args = ["wait", "--for=condition=Established", "crd/reservations.gotel.dev", "--timeout=60s"];
-    cluster.kubectl(&args).await.ok();
+    cluster.define(&crd).await;
 }
 
 /// A namespace of a cluster that knows reservations, and an account there with the chart's rights to it.

@@ -172,6 +172,21 @@ impl Cluster {
         self.kubectl_with(&self.kubeconfig, &args, yaml).await
     }
 
+    /// Applies definitions of kinds, and waits until these and all others here can be used. (`kubectl wait` gives up on
+    /// one that has no conditions yet, as it is for a moment.)
+    pub async fn define(&self, yaml: &str) {
+        self.apply(yaml, &["--field-manager=tests", "--force-conflicts"]).await.ok();
+        let established = |definition: &Value| {
+            let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.into_iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+        };
+        eventually(ACTED, "each definition to be established", async || {
+            let all = self.json(&["get", "crd"]).await;
+            all["items"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(established))
+        })
+        .await;
+    }
+
     /// `helm ARGS…` as an administrator.
     pub async fn helm(&self, args: &[&str]) -> Ran {
         self.run("helm", &self.kubeconfig, args, "").await
